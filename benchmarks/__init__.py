@@ -1,0 +1,1 @@
+"""Measurements beside named peers, each a script that prints ratios."""

@@ -1,0 +1,7 @@
+"""Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2015): every network and experiment."""
+
+from resnetlab.errors import ResnetlabError as ResnetlabError
+from resnetlab.networks.resnet import Architecture as Architecture
+from resnetlab.networks.resnet import ResNet as ResNet
+from resnetlab.networks.resnet import architecture as architecture
+from resnetlab.networks.resnet import build as build

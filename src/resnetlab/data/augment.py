@@ -1,0 +1,51 @@
+"""The paper's preprocessing and augmentation of small images (Section 4.2), batched, where the data lives."""
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnetlab.data.counter import bits
+
+
+def per_pixel_mean(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "c h w"]:
+    """The mean training image, 0 to 1; exact, so the same on every machine."""
+    total = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
+    for chunk in torch.split(pixels, 4096):
+        total += chunk.sum(0, dtype=torch.int64)
+    return (total.double() / (255 * len(pixels))).float().permute(2, 0, 1).contiguous()
+
+
+def preprocess(pixels: UInt8[Tensor, "n h w c"], mean: Float[Tensor, "c h w"]) -> Float[Tensor, "n c h w"]:
+    """Pixels as a network sees them: 0 to 1, the per-pixel mean subtracted; channels last in memory."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean)
+
+
+def zero_pad(pixels: UInt8[Tensor, "n h w c"], padding: int) -> UInt8[Tensor, "n h2 w2 c"]:
+    """`padding` black pixels on each side."""
+    return F.pad(pixels, (0, 0, padding, padding, padding, padding))
+
+
+def crop_and_flip(
+    padded: UInt8[Tensor, "n h2 w2 c"],
+    index: Int64[Tensor, "b"],
+    padding: int,
+    flip: bool,
+    seed: int,
+    step: int,
+) -> UInt8[Tensor, "b h w c"]:
+    """Random crops, flipped left to right half of the time, of the `index`-th images, `padding` pixels smaller.
+
+    The batch of step t is drawn from (seed, t) alone.
+    """
+    device = padded.device
+    height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
+    draw = bits(torch.arange(len(index), device=device), seed, 1, step)
+    top, left = draw % 65_536 % (2 * padding + 1), (draw >> 16) % 65_536 % (2 * padding + 1)
+    rows = top[:, None] + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device).expand(len(index), width)
+    if flip:
+        columns = torch.where(((draw >> 32) & 1).bool()[:, None], width - 1 - columns, columns)
+    columns = columns + left[:, None]
+    pixel = (index[:, None] * padded.shape[1] + rows)[:, :, None] * padded.shape[2] + columns[:, None, :]
+    return padded.flatten(0, 2)[pixel]  # one flat index costs half of three

@@ -1,0 +1,191 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from the official archives, which are read without being unpacked."""
+
+import io
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resnetlab.data.download import check, download
+from resnetlab.data.images import ImageSet, image_set
+from resnetlab.errors import ResnetlabError
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official archive: its hash as printed on the data set's page, and the files in it."""
+
+    file: str
+    md5: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    names: str
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """A data set in both versions that people have; labels are the last of `label_bytes` and `label_key`."""
+
+    name: str
+    classes: int
+    label_bytes: int
+    label_key: bytes
+    names_key: bytes
+    binary: Archive
+    python: Archive
+
+
+CIFAR10 = Cifar(
+    name="cifar10",
+    classes=10,
+    label_bytes=1,
+    label_key=b"labels",
+    names_key=b"label_names",
+    binary=Archive(
+        "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        "cifar-10-batches-bin",
+        tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
+        "test_batch.bin",
+        "batches.meta.txt",
+    ),
+    python=Archive(
+        "cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+        tuple(f"data_batch_{k}" for k in range(1, 6)),
+        "test_batch",
+        "batches.meta",
+    ),
+)
+CIFAR100 = Cifar(
+    name="cifar100",
+    classes=100,
+    label_bytes=2,
+    label_key=b"fine_labels",
+    names_key=b"fine_label_names",
+    binary=Archive(
+        "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        "cifar-100-binary",
+        ("train.bin",),
+        "test.bin",
+        "fine_label_names.txt",
+    ),
+    python=Archive(
+        "cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        "cifar-100-python",
+        ("train",),
+        "test",
+        "meta",
+    ),
+)
+
+
+def load_cifar(cifar: Cifar, data_dir: Path, url: str = URL) -> ImageSet:
+    """The data set from `data_dir`: either version, packed or unpacked; else its binary version is downloaded there.
+
+    Raises:
+        ResnetlabError: no connection, a damaged archive, or a folder that lacks files.
+    """
+    for archive, decode in ((cifar.binary, _decode_binary), (cifar.python, _decode_python)):
+        if (path := data_dir / archive.file).exists():
+            return decode(cifar, archive, _packed(path, archive))
+        if (data_dir / archive.folder).is_dir():
+            return decode(cifar, archive, _unpacked(data_dir / archive.folder))
+    archive = cifar.binary
+    path = download(url + archive.file, data_dir / archive.file, archive.md5)
+    return _decode_binary(cifar, archive, _packed(path, archive))
+
+
+def _packed(path: Path, archive: Archive) -> Read:
+    """The archive's wanted members by name; nothing is written, whatever paths the archive holds."""
+    check(path, archive.md5)
+    wanted = {f"{archive.folder}/{name}": name for name in (*archive.train, archive.test, archive.names)}
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name in wanted and (file := tar.extractfile(member)):
+                    found[wanted[member.name]] = file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ResnetlabError(f"{path} cannot be read as an archive ({error}); delete it and try again") from error
+    if missing := set(wanted.values()) - set(found):
+        raise ResnetlabError(f"{path} lacks {', '.join(sorted(missing))}; delete it and try again")
+    return found.__getitem__
+
+
+def _unpacked(folder: Path) -> Read:
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except FileNotFoundError:
+            raise ResnetlabError(f"{folder} lacks {name}; unpack the archive again, or remove the folder") from None
+
+    return read
+
+
+def _decode_binary(cifar: Cifar, archive: Archive, read: Read) -> ImageSet:
+    """Records of label bytes, then 3,072 pixels: all red, all green, all blue."""
+    length = cifar.label_bytes + 3072
+
+    def decode(name: str) -> tuple[np.ndarray, np.ndarray]:
+        data = np.frombuffer(read(name), np.uint8)
+        if data.size % length:
+            raise ResnetlabError(f"{name} of {cifar.name} is damaged: {data.size} bytes are not records of {length}")
+        records = data.reshape(-1, length)
+        return _planes_last(records[:, cifar.label_bytes :]), records[:, cifar.label_bytes - 1].astype(np.int64)
+
+    names = read(archive.names).decode().split()
+    return _assemble(cifar, names, [decode(name) for name in archive.train], decode(archive.test))
+
+
+def _decode_python(cifar: Cifar, archive: Archive, read: Read) -> ImageSet:
+    """Dictionaries of one array of pixels and one list of labels, pickled by Python 2."""
+
+    def decode(name: str) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            batch = ArraysOnly(io.BytesIO(read(name)), encoding="bytes").load()
+            return _planes_last(batch[b"data"]), np.asarray(batch[cifar.label_key], np.int64)
+        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+            raise ResnetlabError(f"{name} of {cifar.name} is damaged: {error}; get the archive again") from error
+
+    meta = ArraysOnly(io.BytesIO(read(archive.names)), encoding="bytes").load()
+    names = [name.decode() for name in meta[cifar.names_key]]
+    return _assemble(cifar, names, [decode(name) for name in archive.train], decode(archive.test))
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Reads plain containers and numpy arrays, and refuses everything else that a pickle could run."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """The three names of which a pickled array is made."""
+        if (name, module.replace("numpy._core", "numpy.core")) == ("_reconstruct", "numpy.core.multiarray"):
+            return np.empty(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it would run {module}.{name}")
+
+
+def _planes_last(planes: np.ndarray) -> np.ndarray:
+    return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+def _assemble(
+    cifar: Cifar,
+    names: list[str],
+    train: list[tuple[np.ndarray, np.ndarray]],
+    test: tuple[np.ndarray, np.ndarray],
+) -> ImageSet:
+    if len(names) != cifar.classes:
+        raise ResnetlabError(f"{cifar.name} has {len(names)} class names, expected {cifar.classes}; get it again")
+    pixels, labels = (np.concatenate([batch[k] for batch in train]) for k in (0, 1))
+    return image_set(cifar.name, (pixels, labels), test, tuple(names))

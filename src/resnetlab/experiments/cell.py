@@ -1,0 +1,156 @@
+"""One network trained on one data set by one recipe with one seed: from its start, or from where it was left."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetlab.data import Images, ImageSet, Stream, load, per_pixel_mean
+from resnetlab.evaluation.views import single_view
+from resnetlab.experiments.execution import Execution
+from resnetlab.files import read_json_lines
+from resnetlab.networks.modelfile import Model, save_model
+from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
+from resnetlab.training.interrupt import Interrupted, Wish, on_request
+from resnetlab.training.loop import Report, Stepped, WarmedUp, objective, start, train
+from resnetlab.training.provenance import environment
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.run import RunFolder
+
+PROTOCOL = "single view, last iteration"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: what is run. Classes and channels of the network become the data's."""
+
+    source: str
+    network: Architecture
+    recipe: Recipe
+    seed: int = 0
+    data_dir: Path = Path("data")
+    image_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; errors in percent, None until first measured."""
+
+    step: int
+    iterations: int
+    train_error: float | None = None
+    test_error: float | None = None
+    message: str = ""
+
+
+def run(cell: Cell, folder: Path, execution: Execution) -> Iterator[Progress]:
+    """Train, test and record the cell in its run folder, yielding progress; at once if it is finished there.
+
+    Raises:
+        ResnetlabError: the data cannot be read, the network does not fit it, the folder holds another run.
+        Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
+    """
+    images = load(cell.source, cell.data_dir, cell.image_size).with_validation(cell.recipe.validation)
+    channels, height, width = images.image_shape
+    row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
+    check_image_size(row, height, width)
+    config = {
+        "data": {
+            "name": images.name,
+            "source": cell.source,
+            "fingerprint": images.fingerprint(),
+            "split": images.note or "official split",
+            "classes": list(images.classes),
+        },
+        "network": asdict(row),
+        "recipe": asdict(cell.recipe),
+        "seed": cell.seed,
+        "execution": execution.settle(cell.recipe),
+    }
+    with RunFolder.open(folder, config) as record, on_request() as wish:
+        if record.result is None:
+            yield from _train(cell, row, images, record, wish)
+        else:
+            yield Progress(cell.recipe.iterations, cell.recipe.iterations, *last_errors(folder))
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """The points of a run's curves so far, in order of steps."""
+    return [line for line in read_json_lines(folder / "metrics.jsonl") if "event" not in line]
+
+
+def last_errors(folder: Path) -> tuple[float | None, float | None]:
+    """Training and test error at a run's last report, if there was one."""
+    points = curve(folder)
+    return (points[-1]["train_error"], points[-1]["test_error"]) if points else (None, None)
+
+
+def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, wish: Wish) -> Iterator[Progress]:
+    recipe, settings = cell.recipe, record.config["execution"]
+    device = torch.device(settings["device"])
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(cell.seed)
+    mean = per_pixel_mean(images.train.pixels).to(device)
+    network = ResNet(row)
+    state = start(network, recipe, device)
+    record.resume(state)
+    record.log("start", step=state.step, **environment(device))
+    progress = Progress(state.step, recipe.iterations, *last_errors(record.path))
+    yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else images.note)
+
+    stream = Stream(images.train.to(device), mean, recipe.batch_size, cell.seed, recipe.padding, recipe.flip)
+    splits = {"test": images.test.to(device)}
+    if images.validation is not None:
+        splits["validation"] = images.validation.to(device)
+    forward = objective(state.network, recipe, device, compiled=settings["compiled"])
+    for event in train(state, stream, recipe, forward):
+        match event:
+            case WarmedUp():
+                record.add_metrics({"event": "warmed_up", **asdict(event)})
+            case Report():
+                line = asdict(event) | _test(state.network, splits, mean)
+                record.add_metrics(line)
+                record.log("report", step=state.step)
+                progress = replace(progress, train_error=line["train_error"], test_error=line["test_error"])
+            case Stepped(step):
+                progress = replace(progress, step=step)
+                record.save_if_due(state)
+                if wish.to_stop and step < recipe.iterations:
+                    record.save(state)
+                    record.log("interrupted", step=step)
+                    raise Interrupted(f"stopped at step {step:,} and saved; the same command goes on from there")
+                yield progress
+    record.save(state)
+    _finish(record, network, mean, len(images.test), state.warmed_up_at)
+
+
+def _finish(record: RunFolder, network: ResNet, mean: Tensor, test_images: int, warmed_up_at: int | None) -> None:
+    """Write the model file and the result, which marks the run as finished."""
+    provenance = {key: record.config[key] for key in ("data", "recipe", "seed")}
+    classes = tuple(record.config["data"]["classes"])
+    save_model(record.path / "model.safetensors", Model(network, mean, classes, provenance))
+    last = curve(record.path)[-1]
+    record.finish(
+        {
+            "protocol": PROTOCOL,
+            **{key: value for key, value in last.items() if key.endswith(("_error", "_loss"))},
+            "test_images": test_images,
+            "warmed_up_at": warmed_up_at,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "environment": environment(next(network.parameters()).device),
+        }
+    )
+    record.log("finished")
+
+
+def _test(network: torch.nn.Module, splits: dict[str, Images], mean: Tensor) -> dict[str, float]:
+    """Error and loss of each split."""
+    found: dict[str, float] = {}
+    for name, images in splits.items():
+        counts = single_view(network, images, mean)
+        found |= {f"{name}_error": counts.error, f"{name}_loss": counts.loss}
+    return found

@@ -1,0 +1,61 @@
+"""How a run is executed: device, threads, compilation. Nothing here changes what is computed, but for rounding."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.training.recipe import Recipe
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Compile = Literal["auto", "yes", "no"]
+WORTH_COMPILING = 3000  # steps; compiling a CIFAR network costs a CPU the time of about 1,000 of them
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the user asked for; `threads` left out is one a core."""
+
+    device: Device = "auto"
+    threads: int | None = None
+    compile: Compile = "auto"
+
+    def settle(self, recipe: Recipe) -> dict[str, str | int | bool]:
+        """What is done on this machine; a run's folder keeps it, so that a resumed run rounds alike.
+
+        Raises:
+            ResnetlabError: a device or a compiler is asked for that is not there.
+        """
+        device = choose_device(self.device)
+        return {
+            "device": device.type,
+            "threads": self.threads or torch.get_num_threads(),
+            "compiled": _should_compile(self.compile, recipe, device),
+        }
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device by name; `auto` is the GPU where there is one.
+
+    Raises:
+        ResnetlabError: a GPU is asked for and torch sees none.
+    """
+    seen = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device("cuda" if seen["cuda"] else "cpu")
+    if not seen[device]:
+        raise ResnetlabError(f"--device {device}: torch sees no such device here; use --device cpu")
+    return torch.device(device)
+
+
+def _should_compile(choice: Compile, recipe: Recipe, device: torch.device) -> bool:
+    """Long runs repay compiling; on a CPU it needs a C++ compiler, on a GPU Triton, both found on Linux."""
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    possible = platform.system() == "Linux" and (device.type == "cuda" or any(map(shutil.which, compilers)))
+    if choice == "yes" and not possible:
+        raise ResnetlabError("--compile yes: torch.compile needs Linux and a C++ compiler here; use --compile no")
+    return choice == "yes" or (choice == "auto" and possible and recipe.iterations >= WORTH_COMPILING)

@@ -1,0 +1,89 @@
+"""Figures 1 and 6 in the paper's style: dashed training error, bold test error, the paper's own curves beneath."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from resnetlab.networks.resnet import architecture
+from resnetlab.paper.curves import figure6 as paper_curve
+from resnetlab.report.records import Record
+
+COLOURS = {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
+PAPER_TOP = 20.0  # the paper cuts its figures at 20 %
+MARGIN = 1.3
+FONT = "DejaVu Sans"
+
+
+def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool, train_left: bool = False) -> None:
+    """Write `path`.png and `path`.svg: error over iterations, plain networks left, residual right.
+
+    With `train_left`, as in Figure 1: training error left, test error right. Several seeds are drawn as thin lines
+    of one colour. `with_paper` lays the paper's curves beneath.
+    """
+    kinds = ("train", "test") if train_left else tuple(dict.fromkeys(_kind(r) for r in sorted(records, key=_order)))
+    with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
+        figure = Figure(figsize=(4.1 * len(kinds) + 0.4, 3.6), layout="constrained")
+        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for axis, kind in zip(axes, kinds, strict=True):
+            shown = records if train_left else [record for record in records if _kind(record) == kind]
+            splits = (kind,) if train_left else ("train", "test")
+            _panel(axis, sorted(shown, key=_order), splits, with_paper)
+            axis.set_title(
+                {"train": "training error", "test": "test error"}.get(kind, f"{kind} networks"), fontsize=9
+            )
+        axes[0].set_ylabel("error (%)")
+        axes[0].set_ylim(0, _top(records))
+        figure.suptitle(title, fontsize=10)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path.with_suffix(".png"), dpi=160)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_paper: bool) -> None:
+    last = max(record.curve[-1]["step"] for record in records)
+    unit, name = (1e4, "iter. (1e4)") if last >= 1e4 else (1.0, "iteration")
+    seeds = {record.seed for record in records}
+    for record in records:
+        colour = _colour(record)
+        for split in splits:
+            if with_paper and record.seed == min(seeds) and (theirs := paper_curve(record.network, split)):
+                x, y = zip(*theirs, strict=True)
+                axis.plot([v * 1e4 / unit for v in x], y, color=colour, alpha=0.25, linewidth=3.5, zorder=1)
+            style = {"linestyle": (0, (4, 2)), "linewidth": 0.8} if split == "train" else {"linewidth": 1.8}
+            steps = [point["step"] / unit for point in record.curve]
+            axis.plot(steps, [point[f"{split}_error"] for point in record.curve], color=colour, zorder=2, **style)
+    networks = {record.network: record for record in records}
+    handles = [
+        Line2D([], [], color=_colour(r), linewidth=1.8, label=architecture(name).label)
+        for name, r in networks.items()
+    ]
+    if len(splits) > 1:
+        handles += [Line2D([], [], color="grey", linewidth=0.8, linestyle=(0, (4, 2)), label="training")]
+        handles += [Line2D([], [], color="grey", linewidth=1.8, label="test")]
+    if with_paper:
+        handles += [Line2D([], [], color="grey", alpha=0.25, linewidth=3.5, label="the paper's")]
+    axis.legend(handles=handles, fontsize=8, framealpha=0.9, loc="upper right")
+    axis.set_xlabel(name)
+    axis.set_xlim(0, last / unit)
+    axis.grid(axis="y", linestyle=(0, (1, 3)), color="grey", linewidth=0.6)
+
+
+def _top(records: list[Record]) -> float:
+    """The paper's 20 %, or what it takes to show where every curve ends."""
+    ends: list[float] = [record.curve[-1][f"{split}_error"] for record in records for split in ("train", "test")]
+    return min(100.0, max(PAPER_TOP, MARGIN * max(ends)))
+
+
+def _kind(record: Record) -> str:
+    return "plain" if architecture(record.network).shortcut == "none" else "residual"
+
+
+def _order(record: Record) -> tuple[str, int, int]:
+    return _kind(record), architecture(record.network).depth, record.seed
+
+
+def _colour(record: Record) -> str:
+    return COLOURS.get(architecture(record.network).depth, "#888888")

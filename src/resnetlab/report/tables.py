@@ -1,0 +1,86 @@
+"""The table of an experiment, and its record, from run folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from resnetlab.files import replacing, write_json
+from resnetlab.networks.measure import on_meta, parameter_count
+from resnetlab.paper.tables import TABLE6
+from resnetlab.report.records import Record, Summary, by_network, mean_and_spread
+from resnetlab.report.verdict import verdict
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a header, with a line that says how the numbers came about."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    protocol: str
+
+    def markdown(self) -> str:
+        """The table as Markdown, its protocol under it."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.protocol}\n"
+
+
+def error_table(records: list[Record], with_paper: bool) -> Table:
+    """Training and test error of each network at the last iteration, with Table 6 beside them."""
+    summaries = by_network(records)
+    header: tuple[str, ...] = ("network", "parameters", "training error %", "test error %")
+    rows = [_row(summary) for summary in summaries]
+    if with_paper:
+        header += ("paper, test error %", "difference")
+        rows = [row + _beside(summary) for row, summary in zip(rows, summaries, strict=True)]
+    return Table(header, rows, protocol(records))
+
+
+def protocol(records: list[Record]) -> str:
+    """Data, split, views, seeds, which iteration, hardware: what a number is never shown without."""
+    first = records[0]
+    recipe, data = first.config["recipe"], first.config["data"]
+    seeds = sorted({record.seed for record in records})
+    machines = sorted({record.result["environment"]["device"] for record in records})
+    return (
+        f"Data: {data['name']} ({data['split']}; {first.result['test_images']:,} test images). "
+        f"Test: {first.result['protocol']}. Training error: augmented batches of the last "
+        f"{recipe['report_every']:,} iterations. Recipe: {recipe['name']}, {recipe['iterations']:,} iterations of "
+        f"{recipe['batch_size']} images, {recipe['precision']}. "
+        f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}. Trained on: {', '.join(machines)}."
+    )
+
+
+def write_report(records: list[Record], folder: Path, name: str, title: str, with_paper: bool) -> None:
+    """`<name>.md` for reading and `<name>.json` as a record that the same table can be made from."""
+    table = error_table(records, with_paper)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{name}.md") as temporary:
+        temporary.write_text(f"# {title}\n\n{table.markdown()}\n{verdict(by_network(records))}\n")
+    runs = [
+        {"network": r.network, "seed": r.seed, "config": r.config, "result": r.result, "curve": r.curve}
+        for r in records
+    ]
+    write_json(folder / f"{name}.json", {"title": title, "runs": runs})
+
+
+def _row(summary: Summary) -> tuple[str, ...]:
+    parameters = parameter_count(on_meta(summary.row))
+    return (
+        summary.row.label,
+        f"{parameters / 1e6:.2f}M",
+        mean_and_spread(summary.train_errors),
+        mean_and_spread(summary.test_errors),
+    )
+
+
+def _beside(summary: Summary) -> tuple[str, str]:
+    """The paper's number, and ours less the paper's (its mean where it ran several)."""
+    printed = next((row for row in TABLE6 if row.network == summary.network), None)
+    if printed is None or printed.top1_error is None:
+        return "-", "-"
+    theirs = printed.top1_error if printed.mean is None else printed.mean
+    shown = f"{printed.top1_error:.2f}"
+    if printed.mean is not None:
+        shown += f" (best of 5; {printed.mean:.2f} ± {printed.std:.2f})"
+    return shown, f"{mean(summary.test_errors) - theirs:+.2f}"

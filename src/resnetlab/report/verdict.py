@@ -1,0 +1,69 @@
+"""What depth did to plain and to residual networks, in one sentence computed from the numbers."""
+
+from dataclasses import dataclass
+from statistics import mean
+
+from resnetlab.report.records import Summary
+
+NOTICEABLE = 0.5  # points of training error; smaller differences are called none
+
+
+@dataclass(frozen=True)
+class DepthEffect:
+    """From the shallowest to the deepest network of a kind: points of error gained, by seed."""
+
+    shallow: Summary
+    deep: Summary
+
+    @property
+    def train(self) -> tuple[float, ...]:
+        """Points of training error; positive where depth hurt."""
+        return tuple(b - a for a, b in zip(self.shallow.train_errors, self.deep.train_errors, strict=False))
+
+    @property
+    def test(self) -> tuple[float, ...]:
+        """Points of test error."""
+        return tuple(b - a for a, b in zip(self.shallow.test_errors, self.deep.test_errors, strict=False))
+
+    def sentence(self) -> str:
+        """Which way, by how much, from what to what."""
+        kind = "residual" if self.deep.residual else "plain"
+        moved = mean(self.train)
+        way = "hurt" if moved > NOTICEABLE else "helped" if moved < -NOTICEABLE else "did not hurt"
+        deep, shallow = self.deep.row.label, self.shallow.row.label
+        ends = [mean(summary.train_errors) for summary in (self.deep, self.shallow)]
+        return (
+            f"depth {way} the {kind} networks: {deep} ends at {ends[0]:.2f} % training error, {shallow} at "
+            f"{ends[1]:.2f} % ({moved:+.2f} points; test {mean(self.test):+.2f})"
+        )
+
+
+def depth_effect(summaries: list[Summary], residual: bool) -> DepthEffect | None:
+    """The effect of depth on plain or residual networks, where there are two depths to compare."""
+    kind = [summary for summary in summaries if summary.residual == residual]
+    return DepthEffect(kind[0], kind[-1]) if len(kind) > 1 else None
+
+
+def shows_degradation(plain: DepthEffect, residual: DepthEffect) -> list[bool]:
+    """By seed: depth raised the plain training error noticeably, and the residual one not."""
+    return [p > NOTICEABLE and r <= NOTICEABLE for p, r in zip(plain.train, residual.train, strict=False)]
+
+
+def verdict(summaries: list[Summary]) -> str:
+    """One sentence on what these runs show, whichever way it went."""
+    plain, residual = (depth_effect(summaries, residual) for residual in (False, True))
+    sentences = [effect.sentence() for effect in (plain, residual) if effect is not None]
+    if not sentences:
+        return "One depth alone shows nothing about depth."
+    text = "; ".join(sentences)
+    text = text[0].upper() + text[1:]
+    if plain is None or residual is None:
+        return text + "."
+    shown = shows_degradation(plain, residual)
+    if len(shown) > 1:
+        return f"{text}: the degradation that residual learning cures, in {sum(shown)} of {len(shown)} seeds."
+    return text + (
+        ": the degradation of plain networks, and its cure."
+        if shown[0]
+        else ": these runs do not show degradation cured by shortcuts."
+    )

@@ -1,0 +1,1 @@
+"""How networks are trained: recipe, schedule, the one loop, the run folder."""

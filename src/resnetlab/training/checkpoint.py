@@ -1,0 +1,72 @@
+"""A run between two steps, on disk: tensors as safetensors, the rest as JSON, in one folder that appears whole."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.files import replacing
+from resnetlab.training.loop import State
+
+KEPT = 2
+
+
+def save(folder: Path, state: State, metrics_lines: int) -> None:
+    """Write `folder/step-<n>` and remove all but the newest two checkpoints."""
+    tensors = {f"network.{key}": value for key, value in state.network.state_dict().items()}
+    for name, parameter in state.network.named_parameters():
+        if momentum := state.optimizer.state[parameter]:
+            tensors[f"momentum.{name}"] = momentum["momentum_buffer"]
+    tensors |= {"tally": state.tally, "window": state.window}
+    with replacing(folder / f"step-{state.step:08d}") as temporary:
+        temporary.mkdir(parents=True)
+        save_file(
+            {key: value.cpu().contiguous() for key, value in tensors.items()},
+            temporary / "tensors.safetensors",
+        )
+        record = {"step": state.step, "warmed_up_at": state.warmed_up_at, "metrics_lines": metrics_lines}
+        (temporary / "state.json").write_text(json.dumps(record) + "\n")
+    for old in newest_first(folder)[KEPT:]:
+        shutil.rmtree(old)
+
+
+def restore(folder: Path, state: State) -> int:
+    """Bring `state` to the newest readable checkpoint, if there is one; the number of metrics lines by then.
+
+    Raises:
+        ResnetlabError: there are checkpoints and none can be read.
+    """
+    problems = []
+    for path in newest_first(folder):
+        try:
+            tensors = load_file(path / "tensors.safetensors")
+            record = json.loads((path / "state.json").read_text())
+        except (OSError, SafetensorError, ValueError) as error:
+            problems.append(f"{path}: {error}")
+            continue
+        _apply(state, tensors)
+        state.step, state.warmed_up_at = record["step"], record["warmed_up_at"]
+        return int(record["metrics_lines"])
+    if problems:
+        raise ResnetlabError(f"no checkpoint can be read ({'; '.join(problems)}); remove {folder} to start again")
+    return 0
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints of a run; the first is the latest."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _apply(state: State, tensors: dict[str, torch.Tensor]) -> None:
+    prefix = "network."
+    state.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    for name, parameter in state.network.named_parameters():
+        if (momentum := tensors.get(f"momentum.{name}")) is not None:
+            buffer = torch.empty_like(parameter, requires_grad=False)  # the parameter's memory format
+            state.optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(momentum)
+    state.tally.copy_(tensors["tally"])
+    state.window.copy_(tensors["window"])

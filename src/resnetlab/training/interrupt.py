@@ -1,0 +1,48 @@
+"""Ctrl-C and a cluster's SIGTERM as a wish that is granted between two steps."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Wish:
+    """Whether the user wants the run to stop."""
+
+    to_stop: bool = False
+
+
+class Interrupted(Exception):  # noqa: N818 -- no error
+    """The run was stopped on request, and saved."""
+
+
+@contextmanager
+def on_request() -> Iterator[Wish]:
+    """Within this context the first SIGINT or SIGTERM sets the wish, and a second one acts at once.
+
+    A signal that is ignored, as under nohup or in a worker process, stays ignored.
+    """
+    wish = Wish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        wish.to_stop = True
+        restore()
+
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield wish
+    finally:
+        restore()

@@ -1,0 +1,17 @@
+"""The learning rate as a pure function of the step, and of the one event that the paper lets it depend on."""
+
+import math
+
+from resnetlab.training.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, step: int, warmed_up_at: int | None) -> float:
+    """The rate of step `step`, counted from 0: a tenth after each drop (Section 4.2).
+
+    During warm-up, until the step `warmed_up_at` at which the training error was seen to be low enough, it
+    is at most the warm-up rate; the later schedule is unchanged.
+    """
+    rate = recipe.learning_rate / math.pow(10, sum(step >= drop for drop in recipe.drops))
+    if recipe.warmup_rate is not None and (warmed_up_at is None or step < warmed_up_at):
+        return min(rate, recipe.warmup_rate)
+    return rate
