@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from resnetlab.errors import ResnetlabError
@@ -38,7 +38,8 @@ def save_model(path: Path, model: Model) -> None:
     }
     tensors = {key: value.cpu().contiguous() for key, value in model.network.state_dict().items()}
     with replacing(path) as temporary:
-        save_file({**tensors, MEAN: model.mean.cpu().contiguous()}, temporary, {"resnetlab": json.dumps(metadata)})
+        everything = {**tensors, MEAN: model.mean.cpu().contiguous()}
+        temporary.write_bytes(save(everything, {"resnetlab": json.dumps(metadata)}))
 
 
 def load_model(path: Path) -> Model:

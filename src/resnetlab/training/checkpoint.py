@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
@@ -24,10 +25,8 @@ def save(folder: Path, state: State, metrics_lines: int) -> None:
     tensors |= {"tally": state.tally, "window": state.window}
     with replacing(folder / f"step-{state.step:08d}") as temporary:
         temporary.mkdir(parents=True)
-        save_file(
-            {key: value.cpu().contiguous() for key, value in tensors.items()},
-            temporary / "tensors.safetensors",
-        )
+        data = save_tensors({key: value.cpu().contiguous() for key, value in tensors.items()})
+        (temporary / "tensors.safetensors").write_bytes(data)
         record = {"step": state.step, "warmed_up_at": state.warmed_up_at, "metrics_lines": metrics_lines}
         (temporary / "state.json").write_text(json.dumps(record) + "\n")
     for old in newest_first(folder)[KEPT:]:

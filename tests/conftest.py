@@ -1,0 +1,55 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from resnetlab.data.images import ImageSet, image_set
+
+settings.register_profile("resnetlab", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("resnetlab")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real data that a user's machine does not have."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: real CIFAR-10 pixels and peers' weights are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture
+def tiny() -> ImageSet:
+    """48 + 16 colour images of 8x8 pixels in 4 classes told apart by brightness."""
+    random = np.random.default_rng(0)
+
+    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % 4
+        noise = random.integers(0, 40, (count, 8, 8, 3))
+        return (labels[:, None, None, None] * 60 + noise).astype(np.uint8), labels
+
+    return image_set("tiny", part(48), part(16), ("a", "b", "c", "d"))
+
+
+@pytest.fixture
+def tiny_npz(tmp_path: Path, tiny: ImageSet) -> Path:
+    """The same as a file."""
+    path = tmp_path / "tiny.npz"
+    arrays = {
+        "x_train": tiny.train.pixels.numpy(),
+        "y_train": tiny.train.labels.numpy(),
+        "x_test": tiny.test.pixels.numpy(),
+        "y_test": tiny.test.labels.numpy(),
+        "classes": np.array(tiny.classes),
+    }
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
