@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,16 +152,20 @@ def _decode_binary(cifar: Cifar, archive: Archive, read: Read) -> ImageSet:
 def _decode_python(cifar: Cifar, archive: Archive, read: Read) -> ImageSet:
     """Dictionaries of one array of pixels and one list of labels, pickled by Python 2."""
 
-    def decode(name: str) -> tuple[np.ndarray, np.ndarray]:
+    def decode(name: str, *keys: bytes) -> list[Any]:
         try:
-            batch = ArraysOnly(io.BytesIO(read(name)), encoding="bytes").load()
-            return _planes_last(batch[b"data"]), np.asarray(batch[cifar.label_key], np.int64)
-        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+            content = ArraysOnly(io.BytesIO(read(name)), encoding="bytes").load()
+            return [content[key] for key in keys]
+        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
             raise ResnetlabError(f"{name} of {cifar.name} is damaged: {error}; get the archive again") from error
 
-    meta = ArraysOnly(io.BytesIO(read(archive.names)), encoding="bytes").load()
-    names = [name.decode() for name in meta[cifar.names_key]]
-    return _assemble(cifar, names, [decode(name) for name in archive.train], decode(archive.test))
+    def batch(name: str) -> tuple[np.ndarray, np.ndarray]:
+        planes, labels = decode(name, b"data", cifar.label_key)
+        return _planes_last(planes), np.asarray(labels, np.int64)
+
+    (names,) = decode(archive.names, cifar.names_key)
+    decoded = [name.decode() for name in names]
+    return _assemble(cifar, decoded, [batch(name) for name in archive.train], batch(archive.test))
 
 
 class ArraysOnly(pickle.Unpickler):
