@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from resnetlab.data import load
+from resnetlab.data import ImageSet, load
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.cell import Cell, run
@@ -117,7 +117,8 @@ def train(
     chosen = with_fields(chosen.scaled(iterations or chosen.iterations), list(set))
     folder = out or Path("runs") / folder_name(data, row, chosen, seed)
     cell = Cell(data, row, chosen, seed, data_dir, image_size)
-    console.print(f"{row.label} on {images.name}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}")
+    _introduce(images)
+    console.print(f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}", highlight=False)
     with Monitor(console) as monitor:
         for progress in run(cell, folder, Execution(device, threads, compile)):
             monitor.show(row.label, progress)
@@ -206,7 +207,7 @@ def reproduce(
     """
     chosen = experiment(name)
     wanted = cells(chosen, scale, seeds=seeds, networks=networks, iterations=iterations, data=data, data_dir=data_dir)
-    load(data or SCALES[scale].data, data_dir)  # fail, or download, once and before anything starts
+    _introduce(load(data or SCALES[scale].data, data_dir))  # fail, or download, once and before anything starts
     jobs = jobs or default_jobs(wanted, SCALES[scale].side_by_side, choose_device(device))
     ends: dict[str, tuple[str, str]] = {}
     with Monitor(console) as monitor:
@@ -254,6 +255,17 @@ def main() -> None:
         _end(str(stopped), 130)
     except KeyboardInterrupt:
         _end("stopped at once; the same command goes on from the last checkpoint", 130)
+
+
+def _introduce(images: ImageSet) -> None:
+    channels, height, width = images.image_shape
+    console.print(
+        f"{images.name}: {len(images.train):,} training and {len(images.test):,} test images of {width}x{height} "
+        f"pixels, {channels} channel{'s' * (channels > 1)}, {len(images.classes)} classes; "
+        f"{images.note or 'official split'}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _end(message: str, status: int) -> None:

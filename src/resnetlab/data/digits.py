@@ -21,5 +21,5 @@ def digits() -> ImageSet:
         (pixels[train], data.target[train]),
         (pixels[test], data.target[test]),
         tuple(str(k) for k in range(10)),
-        note=f"split once by seed {SPLIT_SEED}: {len(train)} training and {len(test)} test images",
+        note=f"split once by seed {SPLIT_SEED}",
     )

@@ -100,7 +100,7 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     record.resume(state)
     record.log("start", step=state.step, **environment(device))
     progress = Progress(state.step, recipe.iterations, *last_errors(record.path))
-    yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else images.note)
+    yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else "")
 
     stream = Stream(images.train.to(device), mean, recipe.batch_size, cell.seed, recipe.padding, recipe.flip)
     splits = {"test": images.test.to(device)}

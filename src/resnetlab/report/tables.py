@@ -43,7 +43,7 @@ def protocol(records: list[Record]) -> str:
     seeds = sorted({record.seed for record in records})
     machines = sorted({record.result["environment"]["device"] for record in records})
     return (
-        f"Data: {data['name']} ({data['split']}; {first.result['test_images']:,} test images). "
+        f"Data: {data['name']}, {data['split']} ({first.result['test_images']:,} test images). "
         f"Test: {first.result['protocol']}. Training error: augmented batches of the last "
         f"{recipe['report_every']:,} iterations. Recipe: {recipe['name']}, {recipe['iterations']:,} iterations of "
         f"{recipe['batch_size']} images, {recipe['precision']}. "

@@ -23,7 +23,10 @@ def save(folder: Path, state: State, metrics_lines: int) -> None:
         if momentum := state.optimizer.state[parameter]:
             tensors[f"momentum.{name}"] = momentum["momentum_buffer"]
     tensors |= {"tally": state.tally, "window": state.window}
-    with replacing(folder / f"step-{state.step:08d}") as temporary:
+    path = folder / f"step-{state.step:08d}"
+    if path.exists():  # unreadable, or the run would have gone on from it
+        shutil.rmtree(path)
+    with replacing(path) as temporary:
         temporary.mkdir(parents=True)
         data = save_tensors({key: value.cpu().contiguous() for key, value in tensors.items()})
         (temporary / "tensors.safetensors").write_bytes(data)

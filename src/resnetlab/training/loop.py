@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +13,7 @@ from resnetlab.training.recipe import Recipe
 from resnetlab.training.schedule import learning_rate
 
 
+@runtime_checkable
 class Batches(Protocol):
     """The batch at step t, as a pure function of t."""
 

@@ -46,7 +46,6 @@ class Recipe:
             _require(self, name, getattr(self, name) >= 0, "at least 0")
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
-        _require(self, "precision", self.precision in get_args(Precision), "float32 or bfloat16")
 
     def scaled(self, iterations: int) -> "Recipe":
         """The same proportions over another number of iterations: drops and reports move along."""
@@ -137,7 +136,8 @@ def _parse(name: str, text: str) -> object:
             return None if text.lower() == "none" else float(text)
         if kind in (int, float):
             return kind(text)
+        return {choice: choice for choice in get_args(kind)}[text]
     except (KeyError, ValueError):
-        form = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers with commas")
+        forms = {bool: "true or false", int: "a whole number", float: "a number", Precision: "float32 or bfloat16"}
+        form = forms.get(kind, "whole numbers with commas" if kind == tuple[int, ...] else "a number or none")
         raise ResnetlabError(f"{name}={text}: the value must be {form}") from None
-    return text

@@ -15,6 +15,7 @@ from resnetlab.training import checkpoint
 from resnetlab.training.loop import State
 
 SAVE_EVERY_SECONDS = 60.0
+WAIT_FOR_LOCK_SECONDS = 5.0  # for a run that is just being saved to end
 
 
 class RunFolder:
@@ -25,6 +26,7 @@ class RunFolder:
         self.config = config
         self._lines = 0
         self._saved_at = time.monotonic()
+        self._saved_step = 0
 
     @classmethod
     @contextmanager
@@ -42,7 +44,7 @@ class RunFolder:
         if path.is_dir() and not known.exists() and any(p.name != ".lock" for p in path.iterdir()):
             raise ResnetlabError(f"{path} is not empty and not a run folder; give another folder with --out")
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock", timeout=0)
+        lock = filelock.FileLock(path / ".lock", timeout=WAIT_FOR_LOCK_SECONDS)
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -67,6 +69,7 @@ class RunFolder:
     def resume(self, state: State) -> None:
         """Bring a fresh state to where the run was left, and drop metrics that are about to come again."""
         self._lines = checkpoint.restore(self.path / "checkpoints", state)
+        self._saved_step = state.step
         metrics = self.path / "metrics.jsonl"
         kept = read_json_lines(metrics)[: self._lines]
         with replacing(metrics) as temporary:
@@ -82,9 +85,10 @@ class RunFolder:
         _append(self.path / "log.jsonl", {"event": event, "time": round(time.time(), 3), **details})
 
     def save(self, state: State) -> None:
-        """Write a checkpoint."""
-        checkpoint.save(self.path / "checkpoints", state, self._lines)
-        self._saved_at = time.monotonic()
+        """Write a checkpoint, if there is none of this step."""
+        if self._saved_step != state.step:
+            checkpoint.save(self.path / "checkpoints", state, self._lines)
+        self._saved_at, self._saved_step = time.monotonic(), state.step
 
     def save_if_due(self, state: State) -> None:
         """Write a checkpoint if the last one is a minute old."""

@@ -1,0 +1,118 @@
+"""The paper's recipe to the letter, and its proportions."""
+
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.training.recipe import CIFAR, RECIPES, Recipe, recipe, with_fields
+from resnetlab.training.schedule import learning_rate
+
+
+def test_the_papers_recipe() -> None:
+    assert asdict(RECIPES["cifar"]) == {
+        "name": "cifar",
+        "iterations": 64_000,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "drops": (32_000, 48_000),
+        "momentum": 0.9,
+        "weight_decay": 0.0001,
+        "warmup_rate": None,
+        "warmup_error": 80.0,
+        "warmup_window": 100,
+        "padding": 4,
+        "flip": True,
+        "validation": 0,
+        "report_every": 1000,
+        "precision": "float32",
+    }
+    assert RECIPES["cifar-45k"] == replace(CIFAR, name="cifar-45k", validation=5000)
+    assert RECIPES["cifar-warmup"] == replace(CIFAR, name="cifar-warmup", warmup_rate=0.01)
+
+
+def test_the_digits_recipe_has_the_papers_proportions() -> None:
+    digits = RECIPES["digits"]
+    assert [drop / digits.iterations for drop in digits.drops] == [0.5, 0.75]
+    assert (digits.batch_size, digits.momentum, digits.weight_decay) == (128, 0.9, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)],
+)
+def test_the_papers_schedule(step: int, rate: float) -> None:
+    assert learning_rate(CIFAR, step, None) == pytest.approx(rate)
+
+
+@given(st.integers(0, 63_999), st.none() | st.integers(0, 64_000))
+def test_warm_up_changes_nothing_after_it_ended(step: int, warmed_up_at: int | None) -> None:
+    warm = RECIPES["cifar-warmup"]
+    expected = learning_rate(CIFAR, step, None)
+    found = learning_rate(warm, step, warmed_up_at)
+    if warmed_up_at is not None and step >= warmed_up_at:
+        assert found == expected
+    else:
+        assert found == min(expected, 0.01)
+
+
+@given(st.integers(1, 200_000))
+def test_scaling_keeps_proportions(iterations: int) -> None:
+    scaled = CIFAR.scaled(iterations)
+    assert scaled.iterations == iterations
+    assert abs(scaled.drops[0] - iterations / 2) <= 1
+    assert abs(scaled.drops[1] - iterations * 3 / 4) <= 1
+    assert scaled.report_every >= 1
+
+
+def test_short_passes_sixty_times_through_the_data() -> None:
+    assert recipe("short", 4000).iterations == 1875
+    assert recipe("cifar", 4000) == CIFAR
+    with pytest.raises(ResnetlabError, match="did you mean cifar"):
+        recipe("cifer", 4000)
+
+
+def test_fields_from_text() -> None:
+    changed = with_fields(
+        CIFAR,
+        ["iterations=640", "learning_rate=0.05", "flip=false", "warmup_rate=0.01", "drops=100,200", "batch_size=64"],
+    )
+    assert changed == replace(
+        CIFAR,
+        iterations=640,
+        learning_rate=0.05,
+        flip=False,
+        warmup_rate=0.01,
+        drops=(100, 200),
+        batch_size=64,
+        report_every=10,
+    )
+    assert with_fields(changed, ["warmup_rate=none", "precision=bfloat16"]).warmup_rate is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("learning_rate", "field=value"),
+        ("learnig_rate=1", "did you mean learning_rate"),
+        ("batch_size=ten", "a whole number"),
+        ("batch_size=0", "at least 1"),
+        ("flip=maybe", "true or false"),
+        ("learning_rate=-1", "more than 0"),
+        ("learning_rate=nan", "more than 0"),
+        ("drops=3,1", "ascending"),
+        ("precision=float8", "float32 or bfloat16"),
+        ("name=x", "no field 'name'"),
+        ("iterations=0", "at least 1"),
+    ],
+)
+def test_fields_that_cannot_be(text: str, hint: str) -> None:
+    with pytest.raises(ResnetlabError, match=hint):
+        with_fields(CIFAR, [text])
+
+
+def test_recipes_are_told_apart_by_name() -> None:
+    assert all(name == known.name for name, known in RECIPES.items())
+    assert isinstance(RECIPES["short"], Recipe)

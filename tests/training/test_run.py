@@ -1,0 +1,79 @@
+"""Run folders: one owner, one configuration, nothing half-written."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from resnetlab import files
+from resnetlab.errors import ResnetlabError
+from resnetlab.training.run import RunFolder
+
+CONFIG = {"recipe": {"name": "x", "drops": (1, 2)}, "seed": 0, "execution": {"threads": 1}}
+
+
+def test_the_same_configuration_opens_again_with_its_old_execution(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "r", CONFIG) as run:
+        assert run.result is None
+        run.finish({"test_error": 1.0})
+    with RunFolder.open(tmp_path / "r", {**CONFIG, "execution": {"threads": 8}}) as run:
+        assert run.config["execution"] == {"threads": 1}
+        assert run.result == {"test_error": 1.0}
+
+
+def test_another_configuration_is_refused_by_its_differences(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, CONFIG):
+        pass
+    other = {**CONFIG, "recipe": {"name": "x", "drops": (1, 3)}}
+    with (
+        pytest.raises(ResnetlabError, match=r"recipe.drops is \[1, 2\] there and \[1, 3\] here"),
+        RunFolder.open(tmp_path, other),
+    ):
+        pass
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ResnetlabError, match="not empty and not a run folder"), RunFolder.open(tmp_path, CONFIG):
+        pass
+    with pytest.raises(ResnetlabError, match="is a file"), RunFolder.open(tmp_path / "thesis.tex", CONFIG):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnetlab.training.run.WAIT_FOR_LOCK_SECONDS", 0.1)
+    with (
+        RunFolder.open(tmp_path, CONFIG),
+        pytest.raises(ResnetlabError, match="in use by another process"),
+        RunFolder.open(tmp_path, CONFIG),
+    ):
+        pass
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"recipe": ')
+    with pytest.raises(ResnetlabError, match="config.json is damaged"), RunFolder.open(tmp_path, CONFIG):
+        pass
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+
+    def fill_the_disk() -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        fill_the_disk()
+    assert path.read_text() == '{\n "a": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]
+    assert files.read_json_lines(tmp_path / "none") == []
