@@ -65,6 +65,7 @@ def networks(
         note = "CIFAR networks exist at every depth 6n+2. Batch normalisation and bias count as parameters only."
         print_table(console, Table(header, rows, note))
         return
+    _at_least_one(image_size=image_size)
     row = with_options(architecture(name), shortcut=shortcut, version=version)
     stages = stage_table(row, image_size)
     lines: list[tuple[str, ...]] = [
@@ -111,6 +112,7 @@ def train(
         data_dir: Where cifar10 and cifar100 are, or are downloaded to.
         image_size: Resize a folder's images to squares of this side in pixels.
     """
+    _at_least_one(iterations=iterations, threads=threads, image_size=image_size)
     row = with_options(architecture(network), shortcut=shortcut, version=version)
     images = load(data, data_dir, image_size)
     chosen = named_recipe(recipe or default_recipe(data, row), len(images.train))
@@ -205,6 +207,7 @@ def reproduce(
         data: Another data set in place of the scale's own.
         data_dir: Where CIFAR is, or is downloaded to.
     """
+    _at_least_one(seeds=seeds, iterations=iterations, jobs=jobs, threads=threads)
     chosen = experiment(name)
     wanted = cells(chosen, scale, seeds=seeds, networks=networks, iterations=iterations, data=data, data_dir=data_dir)
     _introduce(load(data or SCALES[scale].data, data_dir))  # fail, or download, once and before anything starts
@@ -255,6 +258,12 @@ def main() -> None:
         _end(str(stopped), 130)
     except KeyboardInterrupt:
         _end("stopped at once; the same command goes on from the last checkpoint", 130)
+
+
+def _at_least_one(**options: int | None) -> None:
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ResnetlabError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
 
 
 def _introduce(images: ImageSet) -> None:

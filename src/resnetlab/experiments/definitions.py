@@ -84,10 +84,8 @@ def cells(
     `networks`, `iterations` and `data` replace the experiment's own; drops move along with iterations.
 
     Raises:
-        ResnetlabError: an unknown network, with its near matches, or numbers below 1.
+        ResnetlabError: an unknown network, with its near matches.
     """
-    if seeds < 1 or (iterations is not None and iterations < 1):
-        raise ResnetlabError(f"--seeds {seeds} --iterations {iterations}: both must be at least 1")
     at = SCALES[scale]
     rows = [_small_network(name) for name in networks or getattr(experiment, scale)]
     found = {}

@@ -1,6 +1,8 @@
 """Figures 1 and 6 in the paper's style: dashed training error, bold test error, the paper's own curves beneath."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,13 +17,18 @@ COLOURS = {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#22
 PAPER_TOP = 20.0  # the paper cuts its figures at 20 %
 MARGIN = 1.3
 FONT = "DejaVu Sans"
+STYLES: dict[str, dict[str, Any]] = {
+    "train": {"linestyle": (0, (4, 2)), "linewidth": 0.8},
+    "test": {"linestyle": "-", "linewidth": 1.8},
+}
+LABELS = {"train": "training", "test": "test"}
 
 
 def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool, train_left: bool = False) -> None:
     """Write `path`.png and `path`.svg: error over iterations, plain networks left, residual right.
 
-    With `train_left`, as in Figure 1: training error left, test error right. Several seeds are drawn as thin lines
-    of one colour. `with_paper` lays the paper's curves beneath.
+    With `train_left`, as in Figure 1: training error left, test error right. Of several seeds the mean is drawn, and
+    their range as a band. `with_paper` lays the paper's curves beneath.
     """
     kinds = ("train", "test") if train_left else tuple(dict.fromkeys(_kind(r) for r in sorted(records, key=_order)))
     with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
@@ -45,36 +52,39 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
 def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_paper: bool) -> None:
     last = max(record.curve[-1]["step"] for record in records)
     unit, name = (1e4, "iter. (1e4)") if last >= 1e4 else (1.0, "iteration")
-    seeds = {record.seed for record in records}
-    for record in records:
-        colour = _colour(record)
+    networks = {record.network: [r for r in records if r.network == record.network] for record in records}
+    for network, runs in networks.items():
         for split in splits:
-            if with_paper and record.seed == min(seeds) and (theirs := paper_curve(record.network, split)):
+            if with_paper and (theirs := paper_curve(network, split)):
                 x, y = zip(*theirs, strict=True)
-                axis.plot([v * 1e4 / unit for v in x], y, color=colour, alpha=0.25, linewidth=3.5, zorder=1)
-            style = {"linestyle": (0, (4, 2)), "linewidth": 0.8} if split == "train" else {"linewidth": 1.8}
-            steps = [point["step"] / unit for point in record.curve]
-            axis.plot(steps, [point[f"{split}_error"] for point in record.curve], color=colour, zorder=2, **style)
-    networks = {record.network: record for record in records}
-    handles = [
-        Line2D([], [], color=_colour(r), linewidth=1.8, label=architecture(name).label)
-        for name, r in networks.items()
-    ]
+                axis.plot([v * 1e4 / unit for v in x], y, color=_colour(network), alpha=0.25, linewidth=3.5, zorder=1)
+            _one_curve(axis, runs, split, unit)
+    handles = [Line2D([], [], color=_colour(n), linewidth=1.8, label=architecture(n).label) for n in networks]
     if len(splits) > 1:
-        handles += [Line2D([], [], color="grey", linewidth=0.8, linestyle=(0, (4, 2)), label="training")]
-        handles += [Line2D([], [], color="grey", linewidth=1.8, label="test")]
+        handles += [Line2D([], [], color="grey", label=label, **STYLES[split]) for split, label in LABELS.items()]
     if with_paper:
         handles += [Line2D([], [], color="grey", alpha=0.25, linewidth=3.5, label="the paper's")]
-    axis.legend(handles=handles, fontsize=8, framealpha=0.9, loc="upper right")
+    axis.legend(handles=handles, fontsize=8, framealpha=0.9)
     axis.set_xlabel(name)
     axis.set_xlim(0, last / unit)
     axis.grid(axis="y", linestyle=(0, (1, 3)), color="grey", linewidth=0.6)
 
 
+def _one_curve(axis: Axes, runs: list[Record], split: str, unit: float) -> None:
+    """The mean over seeds, in a band from the lowest to the highest."""
+    steps = [point["step"] / unit for point in runs[0].curve]
+    errors = list(zip(*[[point[f"{split}_error"] for point in run.curve] for run in runs], strict=False))
+    colour = _colour(runs[0].network)
+    if len(runs) > 1:
+        low, high = [min(e) for e in errors], [max(e) for e in errors]
+        axis.fill_between(steps[: len(errors)], low, high, color=colour, alpha=0.12, linewidth=0)
+    axis.plot(steps[: len(errors)], [sum(e) / len(e) for e in errors], color=colour, zorder=2, **STYLES[split])
+
+
 def _top(records: list[Record]) -> float:
     """The paper's 20 %, or what it takes to show where every curve ends."""
     ends: list[float] = [record.curve[-1][f"{split}_error"] for record in records for split in ("train", "test")]
-    return min(100.0, max(PAPER_TOP, MARGIN * max(ends)))
+    return min(100.0, max(PAPER_TOP, 10 * math.ceil(MARGIN * max(ends) / 10)))
 
 
 def _kind(record: Record) -> str:
@@ -85,5 +95,5 @@ def _order(record: Record) -> tuple[str, int, int]:
     return _kind(record), architecture(record.network).depth, record.seed
 
 
-def _colour(record: Record) -> str:
-    return COLOURS.get(architecture(record.network).depth, "#888888")
+def _colour(network: str) -> str:
+    return COLOURS.get(architecture(network).depth, "#888888")

@@ -1,0 +1,122 @@
+"""The command as a user types it: what it prints, and how it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnetlab.cli import main
+
+
+def command(*arguments: str) -> int:
+    """Run the command line in this process; its exit status."""
+    sys.argv = ["resnetlab", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr("resnetlab.cli.console.width", 200)
+
+
+SMALL = ("--network", "cifar_resnet8", "--iterations", "12", "--threads", "1")
+
+
+def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("networks") == 0
+    text = capsys.readouterr().out
+    assert "cifar_resnet1202" in text
+    assert "2,829,238,912" in text
+    assert command("networks", "resnet50", "--version", "v1.5") == 0
+    text = capsys.readouterr().out
+    assert "4,089,184,256" in text
+    assert "[1x1, 64; 3x3, 64; 1x1, 256] x3" in text
+
+
+def test_train_and_evaluate(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path("runs/tiny-cifar_resnet8-short-12-seed0")
+    assert command("train", "--data", str(tiny_npz), *SMALL) == 0
+    text = capsys.readouterr().out
+    assert str(out) in text
+    assert "48 training and 16 test images of 8x8 pixels, 3 channels, 4 classes" in text
+    result = json.loads((out / "result.json").read_text())
+    assert f"{result['test_error']:.2f}" in text
+    for model in (out, out / "model.safetensors"):
+        assert command("evaluate", str(model)) == 0
+        errors = round(result["test_error"] * 16 / 100)
+        assert f"test error {result['test_error']:.2f} % ({errors} of 16 test images)" in capsys.readouterr().out
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
+    assert command("train", "--data", str(tiny_npz), *SMALL) == 0
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")} == before
+
+
+def test_train_on_grey_images_and_on_a_scaled_recipe() -> None:
+    assert command("train", "--data", "digits", *SMALL, "--set", "batch_size=32", "drops=6,9") == 0
+    config = json.loads(Path("runs/digits-cifar_resnet8-digits-12-seed0/config.json").read_text())
+    assert config["network"]["in_channels"] == 1
+    assert (config["recipe"]["drops"], config["recipe"]["batch_size"]) == ([6, 9], 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("networks", "resnet51"), "did you mean resnet50"),
+        (("networks", "cifar_resnet21"), "the nearest are 20 and 26"),
+        (("train", "--data", "digit", *SMALL), "did you mean digits"),
+        (("train", "--data", "digits", "--network", "resnet50"), "32 times smaller"),
+        (("train", "--data", "digits", *SMALL, "--recipe", "digit"), "did you mean digits"),
+        (("train", "--data", "digits", *SMALL, "--set", "rate=1"), "a recipe has no field 'rate'"),
+        (("train", "--data", "digits", *SMALL, "--set", "validation=5000"), "1297 training images"),
+        (("train", "--data", "digits", *SMALL, "--device", "cuda"), "--device cuda"),
+        (("train", "--data", "digits", "--network", "cifar_resnet8", "--iterations", "0"), "at least 1"),
+        (("train", "--data", "digits", *SMALL, "--threads", "0"), "at least 1"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("reproduce", "figure5"), "did you mean figure6"),
+        (("reproduce", "figure6", "--networks", "resnet50"), "is for ImageNet"),
+        (("reproduce", "figure6", "--seeds", "0"), "at least 1"),
+        (("reproduce", "figure6", "--jobs", "0"), "at least 1"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_2(
+    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert command(*arguments) == 2
+    shown = capsys.readouterr()
+    assert hint in shown.err
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert not any(Path.cwd().rglob("config.json"))
+
+
+def test_a_run_folder_of_another_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
+    config = Path("r/config.json").read_bytes()
+    assert command("train", "--data", "digits", *SMALL, "--out", "r", "--set", "learning_rate=0.3") == 2
+    assert "recipe.learning_rate is 0.05 there and 0.3 here" in capsys.readouterr().err
+    assert Path("r/config.json").read_bytes() == config
+
+
+def test_evaluate_on_data_of_another_kind(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
+    assert command("evaluate", "r", "--data", str(tiny_npz)) == 2
+    assert "was trained on 10 classes of images (1, 8, 8)" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
+    Path("r/model.safetensors").unlink()
+    assert command("evaluate", "r") == 2
+    assert "has not finished training" in capsys.readouterr().err
+
+
+def test_divergence_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train", "--data", "digits", *SMALL, "--set", "learning_rate=1e30", "warmup_rate=none") == 1
+    assert "try a lower learning rate" in capsys.readouterr().err
