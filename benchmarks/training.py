@@ -1,18 +1,21 @@
 """Images per second of training ResNet-20 on CIFAR-size images: ours against a tutorial's trainer.
 
-    uv run python -m benchmarks.training --out results/training-cpu.json
+    uv run python -m benchmarks.training --out results/training-cpu
 
 Every trainer takes its turn in short blocks, so that a noisy machine is as noisy for each; a ratio is the median of
 the ratios block by block. `whole run` counts 5,000 steps from the first, compiling included. Pixels are random:
-the speed does not depend on them. Both trainers use the same number of threads.
+the speed does not depend on them. All trainers use the same number of threads, and the compiler's cache is empty.
 """
 
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -59,8 +62,9 @@ def main(
         images: Random images of 32x32 pixels.
         threads: Of either trainer; left out, one a core.
         workers: Processes of the tutorial's DataLoader.
-        out: Where to write the record.
+        out: Where to write the record and its page, without an ending.
     """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
     torch.set_num_threads(threads or torch.get_num_threads())
     data = Images(torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,)))
     trainers: dict[str, Iterator[object]] = {
@@ -91,21 +95,38 @@ def main(
             "ratio": round(statistics.median(ratios), 2),
             "ratio_whole_run": round(whole, 2),
         }
-    print(f"{'trainer':20} {'images/s':>9} {'first 2 steps':>14} {'ratio':>6} {'whole run of 5,000 steps':>25}")
-    for name, row in rows.items():
-        print(
-            f"{name:20} {row['images_per_second']:9.1f} {row['first_two_steps_seconds']:12.2f} s "
-            f"{row['ratio']:6.2f} {row['ratio_whole_run']:25.2f}"
-        )
+    settings = {
+        "network": "cifar_resnet20",
+        "batch_size": batch_size,
+        "rounds": rounds,
+        "block": block,
+        "workers": workers,
+    }
+    record = {"settings": settings, "environment": environment(CPU), "trainers": rows}
+    print(page(record))
     if out:
-        settings = {
-            "network": "cifar_resnet20",
-            "batch_size": batch_size,
-            "rounds": rounds,
-            "block": block,
-            "workers": workers,
-        }
-        write_json(out, {"settings": settings, "environment": environment(CPU), "trainers": rows})
+        write_json(out.with_suffix(".json"), record)
+        out.with_suffix(".md").write_text(page(record))
+
+
+def page(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    lines = [
+        "# Training speed, ResNet-20 on images of 32x32",
+        "",
+        "| trainer | images/s | ratio | first two steps, s | ratio over 5,000 steps from the first |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in record["trainers"].items():
+        first, whole = row["first_two_steps_seconds"], row["ratio_whole_run"]
+        lines.append(f"| {name} | {row['images_per_second']:.0f} | {row['ratio']:.2f} | {first:.1f} | {whole:.2f} |")
+    settings, machine = record["settings"], record["environment"]
+    return "\n".join(lines) + (
+        f"\n\nRatios are to the tutorial's trainer in the same run: medians of {settings['rounds']} blocks of "
+        f"{settings['block']} steps of {settings['batch_size']} images, in turn. Compiling counts in the last two "
+        f"columns. {machine['device']}, {machine['threads']} threads, {settings['workers']} loader processes for the "
+        f"tutorial, torch {machine['torch']}.\n"
+    )
 
 
 def timed(trainer: Iterator[object], steps: int) -> float:

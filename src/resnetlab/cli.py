@@ -13,6 +13,7 @@ from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.definitions import (
     SCALES,
+    Experiment,
     ScaleName,
     cells,
     default_recipe,
@@ -24,7 +25,7 @@ from resnetlab.experiments.runner import default_jobs, run_cells
 from resnetlab.networks.measure import stage_table
 from resnetlab.networks.modelfile import load_model
 from resnetlab.networks.resnet import NAMES, Shortcut, Version, architecture, with_options
-from resnetlab.report.records import by_network, finished
+from resnetlab.report.records import Record, by_network, finished
 from resnetlab.report.tables import Table, error_table, write_report
 from resnetlab.report.terminal import Monitor, print_table
 from resnetlab.report.verdict import verdict
@@ -124,7 +125,7 @@ def train(
     with Monitor(console) as monitor:
         for progress in run(cell, folder, Execution(device, threads, compile)):
             monitor.show(row.label, progress)
-    print_table(console, error_table(finished([folder]), with_paper=False))
+    print_table(console, error_table(finished([folder])))
 
 
 @app.command
@@ -223,19 +224,9 @@ def reproduce(
                 ends[update.name] = (update.ended, update.message)
             if update.ended and update.ended != "finished":
                 monitor.say(f"{label}: {update.ended}: {update.message}")
-    records = finished(out / cell for cell in wanted)
-    if records:
-        from resnetlab.report.figures import draw_curves  # matplotlib takes a second to come
-
-        report = f"{name}-{scale}" if data is None else f"{name}-{Path(data).stem}"
-        as_printed = records[0].data == "cifar10"
-        table = error_table(records, with_paper=as_printed)
-        title = f"{chosen.title}\n{records[0].data}, {len(records)} runs"
-        write_report(records, out / report, name, chosen.title, with_paper=as_printed)
-        draw_curves(records, out / report / name, title, with_paper=as_printed, train_left=name == "figure1")
-        print_table(console, table)
-        console.print(verdict(by_network(records)), highlight=False)
-        console.print(f"Curves, table and record: {out / report}/{name}.png .svg .md .json", highlight=False)
+    if records := finished(out / cell for cell in wanted):
+        report = out / (f"{name}-{scale}" if data is None else f"{name}-{Path(data).stem}") / name
+        _report(records, report, chosen)
     if any(end == "interrupted" for end, _ in ends.values()):
         raise Interrupted("stopped; the same command goes on from there")
     if failed := [message for end, message in ends.values() if end == "failed"]:
@@ -258,6 +249,16 @@ def main() -> None:
         _end(str(stopped), 130)
     except KeyboardInterrupt:
         _end("stopped at once; the same command goes on from the last checkpoint", 130)
+
+
+def _report(records: list[Record], path: Path, chosen: Experiment) -> None:
+    from resnetlab.report.figures import draw_experiment  # matplotlib takes a second to come
+
+    write_report(records, path, chosen.title)
+    draw_experiment(records, path, chosen.title)
+    print_table(console, error_table(records))
+    console.print(verdict(by_network(records)), highlight=False)
+    console.print(f"Curves, table and record: {path}.png .svg .md .json", highlight=False, soft_wrap=True)
 
 
 def _at_least_one(**options: int | None) -> None:

@@ -77,7 +77,7 @@ def test_reproduce_runs_reports_and_does_not_run_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_experiment_leaves_no_process_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
-    arguments = [*RUN, "--networks", "cifar_plain14", "cifar_resnet14", "--iterations", "600", "--out", str(out)]
+    arguments = [*RUN, "--networks", "cifar_plain8", "cifar_resnet8", "--iterations", "600", "--out", str(out)]
     with subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as parent:

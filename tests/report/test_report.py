@@ -9,7 +9,7 @@ from PIL import Image
 from resnetlab.paper import curves
 from resnetlab.report.figures import draw_curves
 from resnetlab.report.records import Record, by_network, mean_and_spread
-from resnetlab.report.tables import error_table, write_report
+from resnetlab.report.tables import error_table, page, read_report, write_report
 from resnetlab.report.verdict import verdict
 
 
@@ -31,6 +31,7 @@ def record(network: str, train: float, test: float, seed: int = 0, data: str = "
     return Record(network, seed, data, config, curve, result)
 
 
+RESULTS = Path(__file__).parents[2] / "results"
 DEGRADED = [
     record("cifar_resnet56", 0.05, 7.0),
     record("cifar_plain20", 1.3, 9.7),
@@ -78,7 +79,7 @@ def test_only_seeds_that_both_depths_have_are_compared() -> None:
 
 def test_the_table_stands_beside_the_papers() -> None:
     runs = [record("cifar_resnet110", 0.1, 6.5), record("cifar_resnet110", 0.1, 6.7, seed=1), *DEGRADED]
-    table = error_table(runs, with_paper=True)
+    table = error_table(runs)
     assert (
         table.rows
         == [
@@ -120,12 +121,23 @@ def test_figures_are_the_same_for_the_same_records(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
+def test_other_data_is_not_compared_with_the_papers() -> None:
+    assert len(error_table([record("cifar_resnet20", 0.6, 8.8, data="cifar10-jpeg")]).header) == 4
+
+
 def test_reports_are_for_reading_and_for_machines(tmp_path: Path) -> None:
-    write_report(DEGRADED, tmp_path / "r", "figure6", "Figure 6", with_paper=True)
+    write_report(DEGRADED, tmp_path / "r" / "figure6", "Figure 6")
     text = (tmp_path / "r" / "figure6.md").read_text()
     assert text.startswith("# Figure 6\n")
     assert "| ResNet-56 |" in text
     assert "and its cure." in text
+    assert read_report(tmp_path / "r" / "figure6.json") == ("Figure 6", DEGRADED)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("figure*/*.json")), ids=lambda path: path.parent.name)
+def test_pages_of_results_are_made_from_their_records(path: Path) -> None:
+    title, records = read_report(path)
+    assert path.with_suffix(".md").read_text() == page(records, title)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from resnetlab.networks.resnet import architecture
 from resnetlab.paper.curves import figure6 as paper_curve
 from resnetlab.report.records import Record
+from resnetlab.report.tables import beside_paper
 
 COLOURS = {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
 PAPER_TOP = 20.0  # the paper cuts its figures at 20 %
@@ -22,6 +23,13 @@ STYLES: dict[str, dict[str, Any]] = {
     "test": {"linestyle": "-", "linewidth": 1.8},
 }
 LABELS = {"train": "training", "test": "test"}
+
+
+def draw_experiment(records: list[Record], path: Path, title: str) -> None:
+    """The figure of an experiment; Figure 1 is told by its file's name, `figure1`."""
+    runs = max(sum(other.network == record.network for other in records) for record in records)
+    subtitle = f"{records[0].data}" + (f", mean and range of {runs} runs each" if runs > 1 else "")
+    draw_curves(records, path, f"{title}\n{subtitle}", beside_paper(records), train_left=path.stem == "figure1")
 
 
 def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool, train_left: bool = False) -> None:

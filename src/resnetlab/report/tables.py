@@ -1,5 +1,6 @@
 """The table of an experiment, and its record, from run folders."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -25,15 +26,20 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.protocol}\n"
 
 
-def error_table(records: list[Record], with_paper: bool) -> Table:
-    """Training and test error of each network at the last iteration, with Table 6 beside them."""
+def error_table(records: list[Record]) -> Table:
+    """Training and test error of each network at the last iteration; on CIFAR-10 with Table 6 beside them."""
     summaries = by_network(records)
     header: tuple[str, ...] = ("network", "parameters", "training error %", "test error %")
     rows = [_row(summary) for summary in summaries]
-    if with_paper:
+    if beside_paper(records):
         header += ("paper, test error %", "difference")
         rows = [row + _beside(summary) for row, summary in zip(rows, summaries, strict=True)]
     return Table(header, rows, protocol(records))
+
+
+def beside_paper(records: list[Record]) -> bool:
+    """Whether these runs are on the paper's data, so that its numbers and curves may stand beside them."""
+    return all(record.data == "cifar10" for record in records)
 
 
 def protocol(records: list[Record]) -> str:
@@ -51,17 +57,26 @@ def protocol(records: list[Record]) -> str:
     )
 
 
-def write_report(records: list[Record], folder: Path, name: str, title: str, with_paper: bool) -> None:
-    """`<name>.md` for reading and `<name>.json` as a record that the same table can be made from."""
-    table = error_table(records, with_paper)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / f"{name}.md") as temporary:
-        temporary.write_text(f"# {title}\n\n{table.markdown()}\n{verdict(by_network(records))}\n")
+def page(records: list[Record], title: str) -> str:
+    """Table, protocol and verdict as Markdown."""
+    return f"# {title}\n\n{error_table(records).markdown()}\n{verdict(by_network(records))}\n"
+
+
+def write_report(records: list[Record], path: Path, title: str) -> None:
+    """`path`.md for reading and `path`.json as a record that the same page and figure can be made from."""
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(page(records, title))
     runs = [
         {"network": r.network, "seed": r.seed, "config": r.config, "result": r.result, "curve": r.curve}
         for r in records
     ]
-    write_json(folder / f"{name}.json", {"title": title, "runs": runs})
+    write_json(path.with_suffix(".json"), {"title": title, "runs": runs})
+
+
+def read_report(path: Path) -> tuple[str, list[Record]]:
+    """Title and runs of a record that `write_report` wrote."""
+    content = json.loads(path.read_text())
+    return content["title"], [Record(data=run["config"]["data"]["name"], **run) for run in content["runs"]]
 
 
 def _row(summary: Summary) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The only training loop. It knows no data set, no device and no folder; it yields what happens."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -91,7 +92,10 @@ def objective(network: nn.Module, recipe: Recipe, device: torch.device, compiled
         logits = logits.float()
         return F.cross_entropy(logits, labels), (logits.argmax(1) != labels).sum()
 
-    return torch.compile(forward) if compiled else forward
+    if not compiled:
+        return forward
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a GPU that nobody asked for
+    return torch.compile(forward)
 
 
 def train(state: State, batches: Batches, recipe: Recipe, forward: Objective) -> Iterator[Event]:
