@@ -40,18 +40,24 @@ def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[1x1, 64; 3x3, 64; 1x1, 256] x3" in text
 
 
-def test_train_and_evaluate(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = Path("runs/tiny-cifar_resnet8-short-12-seed0")
+def test_train_and_evaluate(
+    tiny_npz: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path.cwd() / "runs/tiny-cifar_resnet8-short-12-seed0"
     assert command("train", "--data", str(tiny_npz), *SMALL) == 0
     text = capsys.readouterr().out
-    assert str(out) in text
+    assert "runs/tiny-cifar_resnet8-short-12-seed0" in text
     assert "48 training and 16 test images of 8x8 pixels, 3 channels, 4 classes" in text
     result = json.loads((out / "result.json").read_text())
     assert f"{result['test_error']:.2f}" in text
-    for model in (out, out / "model.safetensors"):
-        assert command("evaluate", str(model)) == 0
+    monkeypatch.chdir("/")
+    for model in ((str(out),), (str(out / "model.safetensors"), "--data", str(tiny_npz))):
+        assert command("evaluate", *model) == 0
         errors = round(result["test_error"] * 16 / 100)
         assert f"test error {result['test_error']:.2f} % ({errors} of 16 test images)" in capsys.readouterr().out
+    assert command("evaluate", str(out / "model.safetensors")) == 2
+    assert "was trained on tiny; say where it" in capsys.readouterr().err
+    monkeypatch.chdir(out.parents[1])
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
     assert command("train", "--data", str(tiny_npz), *SMALL) == 0
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")} == before
@@ -59,7 +65,8 @@ def test_train_and_evaluate(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_train_on_grey_images_and_on_a_scaled_recipe() -> None:
     assert command("train", "--data", "digits", *SMALL, "--set", "batch_size=32", "drops=6,9") == 0
-    config = json.loads(Path("runs/digits-cifar_resnet8-digits-12-seed0/config.json").read_text())
+    (folder,) = Path("runs").glob("digits-cifar_resnet8-digits-*-12-seed0")
+    config = json.loads((folder / "config.json").read_text())
     assert config["network"]["in_channels"] == 1
     assert (config["recipe"]["drops"], config["recipe"]["batch_size"]) == ([6, 9], 32)
 
@@ -74,7 +81,7 @@ def test_train_on_grey_images_and_on_a_scaled_recipe() -> None:
         (("train", "--data", "digits", *SMALL, "--recipe", "digit"), "did you mean digits"),
         (("train", "--data", "digits", *SMALL, "--set", "rate=1"), "a recipe has no field 'rate'"),
         (("train", "--data", "digits", *SMALL, "--set", "validation=5000"), "1297 training images"),
-        (("train", "--data", "digits", *SMALL, "--device", "cuda"), "--device cuda"),
+        (("train", "--data", "digits", *SMALL, "--device", "cuda"), "use --device cpu"),
         (("train", "--data", "digits", "--network", "cifar_resnet8", "--iterations", "0"), "at least 1"),
         (("train", "--data", "digits", *SMALL, "--threads", "0"), "at least 1"),
         (("evaluate", "nowhere"), "nowhere"),

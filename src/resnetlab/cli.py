@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from resnetlab.data import ImageSet, load
+from resnetlab.data import NAMED, ImageSet, load
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.cell import Cell, run
@@ -33,7 +33,7 @@ from resnetlab.training.interrupt import Interrupted
 from resnetlab.training.loop import DivergedError
 from resnetlab.training.recipe import recipe as named_recipe
 from resnetlab.training.recipe import with_fields
-from resnetlab.training.run import read_config
+from resnetlab.training.run import read_execution
 
 app = tyro.extras.SubcommandApp()
 console = Console()
@@ -123,7 +123,7 @@ def train(
     _introduce(images)
     console.print(f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}", highlight=False)
     with Monitor(console) as monitor:
-        for progress in run(cell, folder, Execution(device, threads, compile)):
+        for progress in run(cell, folder, Execution(device, threads, compile), images):
             monitor.show(row.label, progress)
     print_table(console, error_table(finished([folder])))
 
@@ -147,16 +147,18 @@ def evaluate(
         data_dir: Where cifar10 and cifar100 are, or are downloaded to; left out, where they were in training.
         image_size: Resize a folder's images; left out, as in training.
     """
-    path = model
+    path, source, where_data = model, data, data_dir
     if model.is_dir():
-        read_config(model)
-        path = model / "model.safetensors"
+        execution, path = read_execution(model), model / "model.safetensors"
         if not path.exists():
             raise ResnetlabError(f"{model} has not finished training; give the command that started it again")
+        source, where_data = data or execution["source"], data_dir or Path(execution["data_dir"])
     trained = load_model(path)
-    source = data or trained.provenance["data"]["source"]
-    trained_at = image_size or trained.mean.shape[1]
-    images = load(source, data_dir or Path("data"), trained_at)
+    if source is None:
+        source = trained.provenance["data"]["name"]
+        if source not in NAMED:
+            raise ResnetlabError(f"{path} was trained on {source}; say where it, or another data set, is with --data")
+    images = load(source, where_data or Path("data"), image_size or trained.mean.shape[1])
     if images.image_shape != tuple(trained.mean.shape) or images.classes != trained.classes:
         raise ResnetlabError(
             f"{source} has {len(images.classes)} classes of images {images.image_shape}, {path} was trained on "
@@ -167,7 +169,8 @@ def evaluate(
     counts = single_view(trained.network.to(where), images.test.to(where), trained.mean.to(where))
     console.print(
         f"{trained.network.architecture.label} on {images.name}: test error {counts.error:.2f} % "
-        f"({counts.errors:,} of {counts.images:,} test images), single view, last iteration",
+        f"({counts.errors:,} of {counts.images:,} test images), single view, last iteration; "
+        f"trained by recipe {trained.provenance['recipe']['name']}, seed {trained.provenance['seed']}",
         highlight=False,
         soft_wrap=True,
     )

@@ -20,9 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir() if temporary.is_dir() else [temporary]:
-            _sync(file)
+            sync(file)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -43,7 +43,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk itself."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -9,15 +9,17 @@ from resnetlab import files
 from resnetlab.errors import ResnetlabError
 from resnetlab.training.run import RunFolder
 
-CONFIG = {"recipe": {"name": "x", "drops": (1, 2)}, "seed": 0, "execution": {"threads": 1}}
+CONFIG = {"recipe": {"name": "x", "drops": (1, 2)}, "seed": 0}
 
 
-def test_the_same_configuration_opens_again_with_its_old_execution(tmp_path: Path) -> None:
+def test_the_same_configuration_opens_again(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "r", CONFIG) as run:
         assert run.result is None
+        assert run.execution == {}
+        run.set_execution({"threads": 1})
         run.finish({"test_error": 1.0})
-    with RunFolder.open(tmp_path / "r", {**CONFIG, "execution": {"threads": 8}}) as run:
-        assert run.config["execution"] == {"threads": 1}
+    with RunFolder.open(tmp_path / "r", CONFIG) as run:
+        assert run.execution == {"threads": 1}
         assert run.result == {"test_error": 1.0}
 
 

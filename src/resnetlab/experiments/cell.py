@@ -47,21 +47,24 @@ class Progress:
     message: str = ""
 
 
-def run(cell: Cell, folder: Path, execution: Execution) -> Iterator[Progress]:
+def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None = None) -> Iterator[Progress]:
     """Train, test and record the cell in its run folder, yielding progress; at once if it is finished there.
+
+    `images` are those of `cell.source`, where they have been loaded already.
 
     Raises:
         ResnetlabError: the data cannot be read, the network does not fit it, the folder holds another run.
         Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
     """
-    images = load(cell.source, cell.data_dir, cell.image_size).with_validation(cell.recipe.validation)
+    images = images or load(cell.source, cell.data_dir, cell.image_size)
+    images = images.with_validation(cell.recipe.validation)
     channels, height, width = images.image_shape
     row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
     check_image_size(row, height, width)
+    execution.settle(cell.recipe, None)  # refuse what cannot be before a folder is made
     config = {
         "data": {
             "name": images.name,
-            "source": cell.source,
             "fingerprint": images.fingerprint(),
             "split": images.note or "official split",
             "classes": list(images.classes),
@@ -69,10 +72,12 @@ def run(cell: Cell, folder: Path, execution: Execution) -> Iterator[Progress]:
         "network": asdict(row),
         "recipe": asdict(cell.recipe),
         "seed": cell.seed,
-        "execution": execution.settle(cell.recipe),
     }
     with RunFolder.open(folder, config) as record, on_request() as wish:
         if record.result is None:
+            source = str(Path(cell.source).resolve()) if Path(cell.source).exists() else cell.source
+            places = {"source": source, "data_dir": str(cell.data_dir.resolve())}
+            record.set_execution(execution.settle(cell.recipe, record.execution) | places)
             yield from _train(cell, row, images, record, wish)
         else:
             yield Progress(cell.recipe.iterations, cell.recipe.iterations, *last_errors(folder))
@@ -90,7 +95,7 @@ def last_errors(folder: Path) -> tuple[float | None, float | None]:
 
 
 def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, wish: Wish) -> Iterator[Progress]:
-    recipe, settings = cell.recipe, record.config["execution"]
+    recipe, settings = cell.recipe, record.execution
     device = torch.device(settings["device"])
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(cell.seed)

@@ -1,5 +1,6 @@
 """The paper's figures and tables as cells: which networks, on which data, by which recipe."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,9 +118,14 @@ def default_recipe(source: str, row: Architecture) -> str:
 
 
 def folder_name(source: str, row: Architecture, recipe: Recipe, seed: int) -> str:
-    """The name of a run's folder, e.g. `digits-cifar_plain20-digits-1000-seed0`."""
+    """The name of a run's folder, e.g. `digits-cifar_plain20-digits-1000-seed0`.
+
+    A network or recipe with changed options or fields has a name of its own.
+    """
     options = "" if row == architecture(row.name) else f"-{row.shortcut}-{row.version}"
-    return f"{Path(source).stem}-{row.name}{options}-{recipe.name}-{recipe.iterations}-seed{seed}"
+    changed = recipe != RECIPES[recipe.name].scaled(recipe.iterations)
+    fields = f"-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:6]}" if changed else ""
+    return f"{Path(source).stem}-{row.name}{options}-{recipe.name}{fields}-{recipe.iterations}-seed{seed}"
 
 
 def _small_network(name: str) -> Architecture:

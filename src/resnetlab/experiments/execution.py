@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -18,24 +18,27 @@ WORTH_COMPILING = 1500  # steps; compiling a CIFAR network costs a CPU the time 
 
 @dataclass(frozen=True)
 class Execution:
-    """What the user asked for; `threads` left out is one a core."""
+    """What the user asked for. Threads left out are the cores, shared among `jobs` runs at a time."""
 
     device: Device = "auto"
     threads: int | None = None
     compile: Compile = "auto"
+    jobs: int = 1
 
-    def settle(self, recipe: Recipe) -> dict[str, str | int | bool]:
-        """What is done on this machine; a run's folder keeps it, so that a resumed run rounds alike.
+    def settle(self, recipe: Recipe, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        """What is done on this machine: as asked, else as in the run's earlier start, so that it rounds alike.
 
         Raises:
-            ResnetlabError: a device or a compiler is asked for that is not there.
+            ResnetlabError: a device or a compiler is asked for, or was used earlier, that is not there.
         """
-        device = choose_device(self.device)
-        return {
-            "device": device.type,
-            "threads": self.threads or torch.get_num_threads(),
-            "compiled": _should_compile(self.compile, recipe, device),
-        }
+        earlier = earlier or {}
+        device = choose_device(earlier.get("device", "auto") if self.device == "auto" else self.device)
+        threads = self.threads or earlier.get("threads") or max(1, torch.get_num_threads() // self.jobs)
+        if self.compile == "auto" and "compiled" in earlier:
+            compiled = earlier["compiled"]
+        else:
+            compiled = _should_compile(self.compile, recipe, device)
+        return {"device": device.type, "threads": threads, "compiled": compiled}
 
 
 def choose_device(device: Device) -> torch.device:
@@ -48,7 +51,7 @@ def choose_device(device: Device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if seen["cuda"] else "cpu")
     if not seen[device]:
-        raise ResnetlabError(f"--device {device}: torch sees no such device here; use --device cpu")
+        raise ResnetlabError(f"torch sees no {device} device here; use --device cpu")
     return torch.device(device)
 
 

@@ -36,8 +36,7 @@ def run_cells(cells: dict[str, Cell], root: Path, execution: Execution, jobs: in
 
     A cell that fails does not stop the others. On Ctrl-C each running cell is saved and ends as interrupted.
     """
-    threads = execution.threads or max(1, torch.get_num_threads() // jobs)
-    execution = replace(execution, threads=threads)
+    execution = replace(execution, jobs=jobs)
     longest_first = sorted(cells, key=lambda name: -cells[name].network.depth * cells[name].recipe.iterations)
     waiting = longest_first if jobs > 1 else list(cells)
     context = multiprocessing.get_context("spawn")
@@ -57,7 +56,7 @@ def run_cells(cells: dict[str, Cell], root: Path, execution: Execution, jobs: in
                     asked_to_stop = True
                     for process in running.values():
                         process.terminate()  # the worker saves and ends
-                for update in _next(updates, running):
+                for update in _next(updates, running, asked_to_stop):
                     if update.ended:
                         running.pop(update.name).join()
                     yield update
@@ -81,15 +80,15 @@ def _start(process: BaseProcess) -> None:
         signal.signal(signal.SIGINT, previous)
 
 
-def _next(updates: Any, running: dict[str, BaseProcess]) -> Iterator[Update]:
-    """The next update, after a short wait; cells whose process died without a word have failed."""
+def _next(updates: Any, running: dict[str, BaseProcess], asked_to_stop: bool) -> Iterator[Update]:
+    """The next update, after a short wait; a process that died without a word has failed, or was just starting."""
     try:
         yield updates.get(timeout=0.2)
     except queue.Empty:
         for name, process in list(running.items()):
             if not process.is_alive() and updates.empty():
                 message = f"its process died with exit status {process.exitcode}; the same command goes on"
-                yield Update(name, ended="failed", message=message)
+                yield Update(name, ended="interrupted" if asked_to_stop else "failed", message=message)
 
 
 def _work(name: str, cell: Cell, folder: Path, execution: Execution, updates: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import read_json_lines, replacing, write_json
+from resnetlab.files import read_json_lines, replacing, sync, write_json
 from resnetlab.training import checkpoint
 from resnetlab.training.loop import State
 
@@ -33,8 +33,6 @@ class RunFolder:
     def open(cls, path: Path, config: dict[str, Any]) -> Iterator["RunFolder"]:
         """The run of this configuration at `path`, new or as it was left; no other process can open it meanwhile.
 
-        What is under `config["execution"]` need not agree with an earlier start; the earlier values stay.
-
         Raises:
             ResnetlabError: `path` holds another run, or something else, or is in use.
         """
@@ -54,12 +52,20 @@ class RunFolder:
             if known.exists():
                 found = read_config(path)
                 _refuse_another_run(path, found, config)
-                config["execution"] = found["execution"]
             else:
                 write_json(known, config)
             yield cls(path, config)
         finally:
             lock.release()
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """How the run is executed, which is no part of what tells runs apart; empty before its first start."""
+        return read_execution(self.path) if (self.path / "execution.json").exists() else {}
+
+    def set_execution(self, execution: dict[str, Any]) -> None:
+        """Keep how the run is executed, for later starts."""
+        write_json(self.path / "execution.json", execution)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -87,6 +93,8 @@ class RunFolder:
     def save(self, state: State) -> None:
         """Write a checkpoint, if there is none of this step."""
         if self._saved_step != state.step:
+            if self._lines:
+                sync(self.path / "metrics.jsonl")
             checkpoint.save(self.path / "checkpoints", state, self._lines)
         self._saved_at, self._saved_step = time.monotonic(), state.step
 
@@ -107,6 +115,15 @@ def read_config(path: Path) -> dict[str, Any]:
         ResnetlabError: there is none, or it is damaged.
     """
     return _read_json(path / "config.json")
+
+
+def read_execution(path: Path) -> dict[str, Any]:
+    """How and from where a run folder's run was last started.
+
+    Raises:
+        ResnetlabError: there is none, or it is damaged.
+    """
+    return _read_json(path / "execution.json")
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -132,11 +149,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def _refuse_another_run(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
-    differences = [
-        f"{name} is {old!r} there and {new!r} here"
-        for name, old, new in _differences(found, asked)
-        if not name.startswith("execution.")
-    ]
+    differences = [f"{name} is {old!r} there and {new!r} here" for name, old, new in _differences(found, asked)]
     if differences:
         raise ResnetlabError(f"{path} holds another run: {'; '.join(differences)}. Give another folder with --out")
 
