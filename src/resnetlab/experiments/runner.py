@@ -105,7 +105,8 @@ def _work(name: str, cell: Cell, folder: Path, execution: Execution, updates: An
                 told = time.monotonic()
                 updates.put(Update(name, progress))
                 if parent is not None and not parent.is_alive():
-                    return
+                    updates.cancel_join_thread()  # nobody reads them any more
+                    signal.raise_signal(signal.SIGTERM)
         updates.put(Update(name, ended="finished"))
     except Interrupted as stopped:
         updates.put(Update(name, ended="interrupted", message=str(stopped)))
