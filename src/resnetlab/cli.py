@@ -216,17 +216,18 @@ def reproduce(
     wanted = cells(chosen, scale, seeds=seeds, networks=networks, iterations=iterations, data=data, data_dir=data_dir)
     _introduce(load(data or SCALES[scale].data, data_dir))  # fail, or download, once and before anything starts
     jobs = jobs or default_jobs(wanted, SCALES[scale].side_by_side, choose_device(device))
+    labels = {key: c.network.label + (f", seed {c.seed}" if seeds > 1 else "") for key, c in wanted.items()}
     ends: dict[str, tuple[str, str]] = {}
     with Monitor(console) as monitor:
+        for key, cell in wanted.items():
+            monitor.expect(labels[key], cell.recipe.iterations)
         for update in run_cells(wanted, out, Execution(device, threads, compile), jobs):
-            cell = wanted[update.name]
-            label = cell.network.label + (f", seed {cell.seed}" if seeds > 1 else "")
             if update.progress:
-                monitor.show(label, update.progress)
+                monitor.show(labels[update.name], update.progress)
             if update.ended:
                 ends[update.name] = (update.ended, update.message)
             if update.ended and update.ended != "finished":
-                monitor.say(f"{label}: {update.ended}: {update.message}")
+                monitor.say(f"{labels[update.name]}: {update.ended}: {update.message}")
     if records := finished(out / cell for cell in wanted):
         report = out / (f"{name}-{scale}" if data is None else f"{name}-{Path(data).stem}") / name
         _report(records, report, chosen)

@@ -22,6 +22,7 @@ class Monitor:
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
+            TextColumn("step"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[errors]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -40,13 +41,18 @@ class Monitor:
     ) -> None:
         self._bars.stop()
 
+    def expect(self, label: str, iterations: int) -> None:
+        """A run that will come, so that its line stands in its place."""
+        self._tasks[label] = self._bars.add_task(label, total=iterations, start=False, errors="waiting")
+
     def show(self, label: str, progress: Progress) -> None:
         """News of the run with this label."""
         if progress.message:
             self.say(f"{label}: {progress.message}")
         errors = _errors(progress)
         if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, total=progress.iterations, errors=errors)
+            self.expect(label, progress.iterations)
+        self._bars.start_task(self._tasks[label])
         self._bars.update(self._tasks[label], completed=progress.step, errors=errors)
         done = progress.step == progress.iterations
         now = time.monotonic()
