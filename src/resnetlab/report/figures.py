@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator
 
 from resnetlab.networks.resnet import architecture
 from resnetlab.paper.curves import figure6 as paper_curve
@@ -50,7 +51,8 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
                 {"train": "training error", "test": "test error"}.get(kind, f"{kind} networks"), fontsize=9
             )
         axes[0].set_ylabel("error (%)")
-        axes[0].set_ylim(0, _top(records))
+        axes[0].set_ylim(0, top := _top(records))
+        axes[0].yaxis.set_major_locator(MultipleLocator(5 if top <= PAPER_TOP else 10))
         figure.suptitle(title, fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path.with_suffix(".png"), dpi=160)
@@ -72,7 +74,7 @@ def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_pape
         handles += [Line2D([], [], color="grey", label=label, **STYLES[split]) for split, label in LABELS.items()]
     if with_paper:
         handles += [Line2D([], [], color="grey", alpha=0.25, linewidth=3.5, label="the paper's")]
-    axis.legend(handles=handles, fontsize=8, framealpha=0.9)
+    axis.legend(handles=handles, fontsize=8, framealpha=0.9, ncols=1 + (len(handles) > 7))
     axis.set_xlabel(name)
     axis.set_xlim(0, last / unit)
     axis.grid(axis="y", linestyle=(0, (1, 3)), color="grey", linewidth=0.6)

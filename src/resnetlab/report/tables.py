@@ -10,6 +10,7 @@ from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE6
 from resnetlab.report.records import Record, Summary, by_network, mean_and_spread
 from resnetlab.report.verdict import verdict
+from resnetlab.training.recipe import CIFAR
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def error_table(records: list[Record]) -> Table:
 
 
 def beside_paper(records: list[Record]) -> bool:
-    """Whether these runs are on the paper's data, so that its numbers and curves may stand beside them."""
-    return all(record.data == "cifar10" for record in records)
+    """Whether these runs are the paper's in data and length, so that its numbers and curves may stand beside them."""
+    return all(r.data == "cifar10" and r.config["recipe"]["iterations"] == CIFAR.iterations for r in records)
 
 
 def protocol(records: list[Record]) -> str:
