@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -24,7 +24,7 @@ from resnetlab.experiments.execution import Compile, Device, Execution, choose_d
 from resnetlab.experiments.runner import default_jobs, run_cells
 from resnetlab.networks.measure import stage_table
 from resnetlab.networks.modelfile import load_model
-from resnetlab.networks.resnet import NAMES, Shortcut, Version, architecture, with_options
+from resnetlab.networks.resnet import NAMES, Version, architecture, with_options
 from resnetlab.report.records import Record, by_network, finished
 from resnetlab.report.tables import Table, error_table, write_report
 from resnetlab.report.terminal import Monitor, print_table
@@ -35,18 +35,22 @@ from resnetlab.training.recipe import recipe as named_recipe
 from resnetlab.training.recipe import with_fields
 from resnetlab.training.run import read_execution
 
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Option = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}")]
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 app = tyro.extras.SubcommandApp()
 console = Console()
 
 
 @app.command
 def networks(
-    name: tyro.conf.Positional[str | None] = None,
+    name: tyro.conf.Positional[Name] = None,
     /,
     *,
-    shortcut: Shortcut | None = None,
+    shortcut: Option = None,
     version: Version = "v1",
-    image_size: int | None = None,
+    image_size: Count = None,
 ) -> None:
     """List the networks of the paper, or print one's layer table in the style of Table 1.
 
@@ -80,20 +84,20 @@ def networks(
 @app.command
 def train(
     *,
-    data: str,
-    network: str,
-    recipe: str | None = None,
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = (),
-    iterations: int | None = None,
+    data: Annotated[str, tyro.conf.arg(metavar="NAME-OR-PATH")],
+    network: Annotated[str, tyro.conf.arg(metavar="NAME")],
+    recipe: Name = None,
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = (),
+    iterations: Count = None,
     seed: int = 0,
-    out: Path | None = None,
-    shortcut: Shortcut | None = None,
+    out: Place = None,
+    shortcut: Option = None,
     version: Version = "v1",
     device: Device = "auto",
-    threads: int | None = None,
+    threads: Count = None,
     compile: Compile = "auto",
     data_dir: Path = Path("data"),
-    image_size: int | None = None,
+    image_size: Count = None,
 ) -> None:
     """Train one network. The same command goes on where it was interrupted.
 
@@ -130,13 +134,13 @@ def train(
 
 @app.command
 def evaluate(
-    model: tyro.conf.Positional[Path],
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
     /,
     *,
-    data: str | None = None,
+    data: Name = None,
     device: Device = "auto",
-    data_dir: Path | None = None,
-    image_size: int | None = None,
+    data_dir: Place = None,
+    image_size: Count = None,
 ) -> None:
     """Test a trained network on a data set's test images.
 
@@ -178,19 +182,19 @@ def evaluate(
 
 @app.command
 def reproduce(
-    name: tyro.conf.Positional[str],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
     /,
     *,
     scale: ScaleName = "digits",
     seeds: int = 1,
-    networks: tuple[str, ...] = (),
-    iterations: int | None = None,
+    networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (),
+    iterations: Count = None,
     device: Device = "auto",
     out: Path = Path("runs"),
-    jobs: int | None = None,
-    threads: int | None = None,
+    jobs: Count = None,
+    threads: Count = None,
     compile: Compile = "auto",
-    data: str | None = None,
+    data: Name = None,
     data_dir: Path = Path("data"),
 ) -> None:
     """Reproduce a figure or table of the paper: figure1, figure6 or table6.
