@@ -20,6 +20,8 @@ def test_compiled_training_learns_as_eager_training(tiny_npz: Path, tmp_path: Pa
             "cifar_resnet8",
             "--iterations",
             "20",
+            "--set",
+            "report_every=1",
             "--compile",
             choice,
             "--out",

@@ -48,7 +48,7 @@ class Recipe:
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
 
     def scaled(self, iterations: int) -> "Recipe":
-        """The same proportions over another number of iterations: drops and reports move along."""
+        """The same proportions over another number of iterations; reports stay 10 steps apart at least."""
         if iterations == self.iterations:
             return self
         share = iterations / self.iterations
@@ -56,7 +56,7 @@ class Recipe:
             self,
             iterations=iterations,
             drops=tuple(round(drop * share) for drop in self.drops),
-            report_every=max(1, round(self.report_every * share)),
+            report_every=max(10, round(self.report_every * share)),
         )
 
     def for_epochs(self, epochs: int, images: int) -> "Recipe":
