@@ -11,7 +11,7 @@ import torch
 from resnetlab.errors import ResnetlabError
 from resnetlab.training.recipe import Recipe
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "yes", "no"]
 WORTH_COMPILING = 1500  # steps; compiling a CIFAR network costs a CPU the time that about 800 of them save
 
@@ -47,12 +47,10 @@ def choose_device(device: Device) -> torch.device:
     Raises:
         ResnetlabError: a GPU is asked for and torch sees none.
     """
-    seen = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device("cuda" if seen["cuda"] else "cpu")
-    if not seen[device]:
-        raise ResnetlabError(f"torch sees no {device} device here; use --device cpu")
-    return torch.device(device)
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise ResnetlabError("torch sees no cuda device here; use --device cpu")
+    return torch.device("cuda" if cuda and device != "cpu" else "cpu")
 
 
 def _should_compile(choice: Compile, recipe: Recipe, device: torch.device) -> bool:
