@@ -137,7 +137,7 @@ def test_reports_are_for_reading_and_for_machines(tmp_path: Path) -> None:
     assert read_report(tmp_path / "r" / "figure6.json") == ("Figure 6", DEGRADED)
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("figure*/*.json")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: path.stem)
 def test_pages_of_results_are_made_from_their_records(path: Path) -> None:
     title, records = read_report(path)
     assert path.with_suffix(".md").read_text() == page(records, title)
