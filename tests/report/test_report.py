@@ -96,6 +96,13 @@ def test_the_table_stands_beside_the_papers() -> None:
     assert "last 1,000 iterations" in table.protocol
 
 
+def test_a_changed_recipe_is_said_to_be_changed() -> None:
+    run = record("cifar_resnet20", 0.6, 8.8)
+    assert "Recipe: cifar, 64,000" in error_table([run]).protocol
+    run.config["recipe"] |= {"precision": "bfloat16", "drops": [1, 2]}
+    assert "Recipe: cifar with precision bfloat16, drops [1, 2], 64,000 iterations" in error_table([run]).protocol
+
+
 def test_spread_is_the_standard_deviation_of_a_run() -> None:
     assert mean_and_spread((6.0, 7.0)) == "6.50 ± 0.71"
     assert mean_and_spread((6.0,)) == "6.00"

@@ -1,16 +1,17 @@
 """The table of an experiment, and its record, from run folders."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from resnetlab.files import replacing, write_json
 from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE6
 from resnetlab.report.records import Record, Summary, by_network, mean_and_spread
 from resnetlab.report.verdict import verdict
-from resnetlab.training.recipe import CIFAR
+from resnetlab.training.recipe import CIFAR, RECIPES
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def protocol(records: list[Record]) -> str:
     return (
         f"Data: {data['name']}, {data['split']} ({first.result['test_images']:,} test images). "
         f"Test: {first.result['protocol']}. Training error: augmented batches of the last "
-        f"{recipe['report_every']:,} iterations. Recipe: {recipe['name']}, {recipe['iterations']:,} iterations of "
+        f"{recipe['report_every']:,} iterations. Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "
         f"{recipe['batch_size']} images, {recipe['precision']}. "
         f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}. Trained on: {', '.join(machines)}."
     )
@@ -78,6 +79,14 @@ def read_report(path: Path) -> tuple[str, list[Record]]:
     """Title and runs of a record that `write_report` wrote."""
     content = json.loads(path.read_text())
     return content["title"], [Record(data=run["config"]["data"]["name"], **run) for run in content["runs"]]
+
+
+def _recipe(fields: dict[str, Any]) -> str:
+    """The recipe's name, and what was changed in it."""
+    name: str = fields["name"]
+    named = json.loads(json.dumps(asdict(RECIPES[name].scaled(fields["iterations"]))))
+    changed = [f"{field} {value}" for field, value in fields.items() if value != named[field]]
+    return name + (f" with {', '.join(changed)}" if changed else "")
 
 
 def _row(summary: Summary) -> tuple[str, ...]:
