@@ -120,12 +120,16 @@ def train(
     _at_least_one(iterations=iterations, threads=threads, image_size=image_size)
     row = with_options(architecture(network), shortcut=shortcut, version=version)
     images = load(data, data_dir, image_size)
-    chosen = named_recipe(recipe or default_recipe(data, row), len(images.train))
-    chosen = with_fields(chosen.scaled(iterations or chosen.iterations), list(set))
+    chosen = named_recipe(recipe or default_recipe(data, row), len(images.train), iterations)
+    chosen = with_fields(chosen, list(set))
     folder = out or Path("runs") / folder_name(data, row, chosen, seed)
     cell = Cell(data, row, chosen, seed, data_dir, image_size)
     _introduce(images)
-    console.print(f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}", highlight=False)
+    console.print(
+        f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
     with Monitor(console) as monitor:
         for progress in run(cell, folder, Execution(device, threads, compile), images):
             monitor.show(row.label, progress)

@@ -70,6 +70,8 @@ def test_scaling_keeps_proportions(iterations: int) -> None:
 def test_short_passes_sixty_times_through_the_data() -> None:
     assert recipe("short", 4000).iterations == 1875
     assert recipe("cifar", 4000) == CIFAR
+    assert recipe("short", 36, iterations=30) == RECIPES["short"].scaled(30)  # not rounded twice
+    assert with_fields(recipe("short", 36), ["iterations=30"]) == RECIPES["short"].scaled(30)
     with pytest.raises(ResnetlabError, match="did you mean cifar"):
         recipe("cifer", 4000)
 

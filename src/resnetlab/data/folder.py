@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,7 +94,9 @@ def _decode_all(by_class: dict[str, list[Path]], image_size: int | None) -> tupl
     labels = np.repeat(np.arange(len(by_class)), [len(by_class[name]) for name in sorted(by_class)])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(lambda path: _decode(path, image_size), paths)
-        images = list(track(decoded, "reading images", total=len(paths), transient=True))
+        images = list(
+            track(decoded, "reading images", total=len(paths), transient=True, disable=not sys.stdout.isatty())
+        )
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise ResnetlabError(

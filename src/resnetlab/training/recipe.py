@@ -93,8 +93,10 @@ RECIPES = {
 SHORT_EPOCHS = 60
 
 
-def recipe(name: str, training_images: int) -> Recipe:
-    """A recipe by name; `short` is the paper's recipe in proportion, over 60 passes through the training images.
+def recipe(name: str, training_images: int, iterations: int | None = None) -> Recipe:
+    """A recipe by name, in proportion over `iterations` if they are given.
+
+    `short` is the paper's recipe in proportion, over 60 passes through the training images.
 
     Raises:
         ResnetlabError: an unknown name, with its near matches.
@@ -102,6 +104,8 @@ def recipe(name: str, training_images: int) -> Recipe:
     if name not in RECIPES:
         raise ResnetlabError(f"unknown recipe {name!r}: {near_matches(name, RECIPES)}")
     found = RECIPES[name]
+    if iterations is not None:
+        return found.scaled(iterations)
     return found.for_epochs(SHORT_EPOCHS, training_images) if name == "short" else found
 
 
@@ -122,7 +126,9 @@ def with_fields(base: Recipe, assignments: list[str]) -> Recipe:
         changes[name] = _parse(name, text)
     iterations = changes.pop("iterations", base.iterations)
     assert isinstance(iterations, int)  # noqa: S101 -- for the type checker
-    return replace(base.scaled(iterations), **changes)  # type: ignore[arg-type]
+    if iterations != base.iterations:
+        base = RECIPES[base.name].scaled(iterations)  # from the named recipe, so as not to round twice
+    return replace(base, **changes)  # type: ignore[arg-type]
 
 
 def _parse(name: str, text: str) -> object:
