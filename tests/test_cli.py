@@ -23,7 +23,7 @@ def command(*arguments: str) -> int:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr("resnetlab.cli.console.width", 200)
+    monkeypatch.setattr("resnetlab.cli.common.console.width", 200)
 
 
 SMALL = ("--network", "cifar_resnet8", "--iterations", "12", "--threads", "1")
@@ -54,7 +54,9 @@ def test_train_and_evaluate(
     for model in ((str(out),), (str(out / "model.safetensors"), "--data", str(tiny_npz))):
         assert command("evaluate", *model) == 0
         errors = round(result["test_error"] * 16 / 100)
-        assert f"test error {result['test_error']:.2f} % ({errors} of 16 test images)" in capsys.readouterr().out
+        assert (
+            f"test error {result['test_error']:.2f} % ({errors} errors of 16 test images)" in capsys.readouterr().out
+        )
     assert command("evaluate", str(out / "model.safetensors")) == 2
     assert "was trained on tiny; say where it" in capsys.readouterr().err
     monkeypatch.chdir(out.parents[1])
@@ -114,7 +116,7 @@ def test_a_run_folder_of_another_recipe(capsys: pytest.CaptureFixture[str]) -> N
 def test_evaluate_on_data_of_another_kind(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
     assert command("evaluate", "r", "--data", str(tiny_npz)) == 2
-    assert "was trained on 10 classes of images (1, 8, 8)" in capsys.readouterr().err
+    assert "has images of shape (3, 8, 8), r takes (1, 8, 8)" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_evaluated(capsys: pytest.CaptureFixture[str]) -> None:

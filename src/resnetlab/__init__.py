@@ -1,6 +1,9 @@
 """Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2015): every network and experiment."""
 
 from resnetlab.errors import ResnetlabError as ResnetlabError
+from resnetlab.models.modelfile import Model as Model
+from resnetlab.models.modelfile import load as load
+from resnetlab.models.modelfile import save as save
 from resnetlab.networks.resnet import Architecture as Architecture
 from resnetlab.networks.resnet import ResNet as ResNet
 from resnetlab.networks.resnet import architecture as architecture

@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from resnetlab.data import load
 from resnetlab.data.cifar import CIFAR10, CIFAR100, Archive, Cifar, load_cifar
 from resnetlab.data.images import ImageSet, image_set
+from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 
 
@@ -266,7 +267,7 @@ def test_sizes_must_agree_or_be_given(tmp_path: Path) -> None:
     write_images(tmp_path / "d" / "b", 3, (8, 12))
     with pytest.raises(ResnetlabError, match=r"b/\d\.png has 12x8 pixels.*--image-size"):
         load(str(tmp_path / "d"))
-    assert load(str(tmp_path / "d"), image_size=6).image_shape == (3, 6, 6)
+    assert load(str(tmp_path / "d"), fit=Fit.square(6)).image_shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not an image", b"\x89PNG\r\n\x1a\n1234"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnetlab.data import Preprocessing
 from resnetlab.data.images import ImageSet
 from resnetlab.evaluation.metrics import Counts, count
 from resnetlab.evaluation.views import single_view
@@ -14,7 +15,7 @@ from resnetlab.networks import build
 def test_counts_do_not_depend_on_batches(tiny: ImageSet, batch_size: int) -> None:
     network = build("cifar_resnet8", num_classes=4).train()
     mean = torch.rand(3, 8, 8)
-    found = single_view(network, tiny.test, mean, batch_size)
+    found = single_view(network, tiny.test, Preprocessing.of_mean_image(mean), batch_size)
     assert network.training
     network.eval()
     wrong, loss = 0, 0.0
@@ -36,7 +37,7 @@ def test_any_callable_will_do() -> None:
 def test_the_mode_is_put_back_after_a_failure(tiny: ImageSet) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(1, 4)).train()
     with pytest.raises(RuntimeError):
-        single_view(network, tiny.test, torch.zeros(3, 8, 8))
+        single_view(network, tiny.test, Preprocessing.of_mean_image(torch.zeros(3, 8, 8)))
     assert network.training
 
 

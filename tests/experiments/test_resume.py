@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 CHILD = """
 import sys
@@ -24,8 +25,9 @@ def command(npz: Path, out: Path, iterations: int, save_every: float = 0.0) -> l
     return [sys.executable, "-c", CHILD, str(save_every), *arguments, *options, "--threads", "1", "--out", str(out)]
 
 
-def evidence(out: Path) -> tuple[bytes, bytes]:
-    return (out / "metrics.jsonl").read_bytes(), (out / "model.safetensors").read_bytes()
+def evidence(out: Path) -> tuple[bytes, dict[str, bytes]]:
+    tensors = load_file(out / "model.safetensors")
+    return (out / "metrics.jsonl").read_bytes(), {key: value.numpy().tobytes() for key, value in tensors.items()}
 
 
 def step_of(out: Path) -> int:

@@ -10,6 +10,8 @@ from resnetlab.data.digits import digits
 from resnetlab.data.folder import load_folder, load_npz
 from resnetlab.data.images import Images as Images
 from resnetlab.data.images import ImageSet as ImageSet
+from resnetlab.data.preprocessing import Fit as Fit
+from resnetlab.data.preprocessing import Preprocessing as Preprocessing
 from resnetlab.data.stream import Stream as Stream
 from resnetlab.errors import ResnetlabError, near_matches
 
@@ -20,10 +22,10 @@ NAMED: dict[str, Callable[[Path], ImageSet]] = {
 }
 
 
-def load(source: str, data_dir: Path = Path("data"), image_size: int | None = None) -> ImageSet:
+def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None) -> ImageSet:
     """A data set by name, from an .npz file, or from a folder of images by class.
 
-    `data_dir` is where named data sets are looked for and downloaded to; `image_size` is for folders.
+    `data_dir` is where named data sets are looked for and downloaded to; `fit` is for folders of images of any sizes.
 
     Raises:
         ResnetlabError: neither a name nor a path, or see the loaders.
@@ -32,7 +34,7 @@ def load(source: str, data_dir: Path = Path("data"), image_size: int | None = No
         return NAMED[source](data_dir)
     path = Path(source)
     if path.is_dir():
-        return load_folder(path, image_size)
+        return load_folder(path, fit)
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
     if path.exists():

@@ -16,8 +16,8 @@ def per_pixel_mean(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "c h w"]:
     return (total.double() / (255 * len(pixels))).float().permute(2, 0, 1).contiguous()
 
 
-def preprocess(pixels: UInt8[Tensor, "n h w c"], mean: Float[Tensor, "c h w"]) -> Float[Tensor, "n c h w"]:
-    """Pixels as a network sees them: 0 to 1, the per-pixel mean subtracted; channels last in memory."""
+def preprocess(pixels: UInt8[Tensor, "n h w c"], mean: Float[Tensor, "c #h #w"]) -> Float[Tensor, "n c h w"]:
+    """Pixels as a network sees them: 0 to 1, the mean by pixel or by channel subtracted; channels last in memory."""
     return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean)
 
 

@@ -8,27 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import track
 
 from resnetlab.data.images import ImageSet, image_set
+from resnetlab.data.preprocessing import Fit, is_image, read_image
 from resnetlab.errors import ResnetlabError
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TEST_SHARE = 0.1
 LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg"
 
 
-def load_folder(folder: Path, image_size: int | None = None) -> ImageSet:
+def load_folder(folder: Path, fit: Fit | None = None) -> ImageSet:
     """RGB images from `<class>/*`, or from `train/<class>/*` and `test/<class>/*` (or `val/`).
 
-    Classes are numbered in the order of their sorted names. With `image_size`, the shorter side is
-    resized to it (bilinear) and the centre square kept. Without a split, the tenth of each class whose paths
+    Classes are numbered in the order of their sorted names. With `fit`, images of any size
+    are resized and cropped. Without a split, the tenth of each class whose paths
     hash lowest is the test set: stable when images are added.
 
     Raises:
         ResnetlabError: no class folders, classes that differ between splits, a file that is not an image,
-            images of different sizes and no `image_size`.
+            images of different sizes and no `fit`.
     """
     test_folder = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
     if (folder / "train").is_dir() and test_folder:
@@ -50,9 +49,7 @@ def load_folder(folder: Path, image_size: int | None = None) -> ImageSet:
             train[name], test[name] = sorted(ranked[count:]), sorted(ranked[:count])
         note = f"no split found: {TEST_SHARE:.0%} of each class set apart for testing, chosen by a hash of the path"
     classes = tuple(sorted(train))
-    return image_set(
-        folder.resolve().name, _decode_all(train, image_size), _decode_all(test, image_size), classes, note
-    )
+    return image_set(folder.resolve().name, _decode_all(train, fit), _decode_all(test, fit), classes, note)
 
 
 def load_npz(path: Path) -> ImageSet:
@@ -78,7 +75,7 @@ def load_npz(path: Path) -> ImageSet:
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
     classes = {
-        entry.name: sorted(p for p in entry.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        entry.name: sorted(path for path in entry.rglob("*") if is_image(path))
         for entry in sorted(folder.iterdir())
         if entry.is_dir() and not entry.name.startswith(".")
     }
@@ -89,11 +86,11 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _decode_all(by_class: dict[str, list[Path]], image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode_all(by_class: dict[str, list[Path]], fit: Fit | None) -> tuple[np.ndarray, np.ndarray]:
     paths = [path for name in sorted(by_class) for path in by_class[name]]
     labels = np.repeat(np.arange(len(by_class)), [len(by_class[name]) for name in sorted(by_class)])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: _decode(path, image_size), paths)
+        decoded = pool.map(lambda path: _decode(path, fit), paths)
         images = list(
             track(decoded, "reading images", total=len(paths), transient=True, disable=not sys.stdout.isatty())
         )
@@ -106,12 +103,6 @@ def _decode_all(by_class: dict[str, list[Path]], image_size: int | None) -> tupl
     return np.stack(images), labels
 
 
-def _decode(path: Path, image_size: int | None) -> np.ndarray:
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ResnetlabError(f"{path} is not a readable image ({error}); repair or remove it") from error
-    if image_size:
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+def _decode(path: Path, fit: Fit | None) -> np.ndarray:
+    image = read_image(path)
+    return fit(image) if fit else np.asarray(image.convert("RGB"))

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from resnetlab.data import Images, preprocess
+from resnetlab.data import Images, Preprocessing
 from resnetlab.evaluation.metrics import Counts, count
 
 
-def single_view(network: nn.Module, images: Images, mean: Float[Tensor, "c h w"], batch_size: int = 500) -> Counts:
+def single_view(network: nn.Module, images: Images, preprocessing: Preprocessing, batch_size: int = 500) -> Counts:
     """The original image, once (Section 4.2), in evaluation mode; the network's mode is put back."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for k in range(0, len(images), batch_size):
             part = images[k : k + batch_size]
-            yield preprocess(part.pixels, mean), part.labels
+            yield preprocessing(part.pixels), part.labels
 
     training = network.training
     try:

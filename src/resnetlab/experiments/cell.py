@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from resnetlab.data import Images, ImageSet, Stream, load, per_pixel_mean
+from resnetlab.data import Fit, Images, ImageSet, Preprocessing, Stream, load, per_pixel_mean
 from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.execution import Execution
 from resnetlab.files import read_json_lines
-from resnetlab.networks.modelfile import Model, save_model
+from resnetlab.models import Model, save
 from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
 from resnetlab.training.loop import Report, Stepped, WarmedUp, objective, start, train
@@ -56,7 +55,7 @@ def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None 
         ResnetlabError: the data cannot be read, the network does not fit it, the folder holds another run.
         Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
     """
-    images = images or load(cell.source, cell.data_dir, cell.image_size)
+    images = images or load(cell.source, cell.data_dir, Fit.square(cell.image_size) if cell.image_size else None)
     images = images.with_validation(cell.recipe.validation)
     channels, height, width = images.image_shape
     row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
@@ -99,7 +98,7 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     device = torch.device(settings["device"])
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(cell.seed)
-    mean = per_pixel_mean(images.train.pixels).to(device)
+    preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.train.pixels)).to(device)
     network = ResNet(row)
     state = start(network, recipe, device)
     record.resume(state)
@@ -107,7 +106,9 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     progress = Progress(state.step, recipe.iterations, *last_errors(record.path))
     yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else "")
 
-    stream = Stream(images.train.to(device), mean, recipe.batch_size, cell.seed, recipe.padding, recipe.flip)
+    stream = Stream(
+        images.train.to(device), preprocessing.mean, recipe.batch_size, cell.seed, recipe.padding, recipe.flip
+    )
     splits = {"test": images.test.to(device)}
     if images.validation is not None:
         splits["validation"] = images.validation.to(device)
@@ -117,7 +118,7 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
             case WarmedUp():
                 record.add_metrics({"event": "warmed_up", **asdict(event)})
             case Report():
-                line = asdict(event) | _test(state.network, splits, mean)
+                line = asdict(event) | _test(state.network, splits, preprocessing)
                 record.add_metrics(line)
                 record.log("report", step=state.step)
                 progress = replace(progress, train_error=line["train_error"], test_error=line["test_error"])
@@ -130,14 +131,20 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
                     raise Interrupted(f"stopped at step {step:,} and saved; the same command goes on from there")
                 yield progress
     record.save(state)
-    _finish(record, network, mean, len(images.test), state.warmed_up_at)
+    _finish(record, network, preprocessing, len(images.test), state.warmed_up_at)
 
 
-def _finish(record: RunFolder, network: ResNet, mean: Tensor, test_images: int, warmed_up_at: int | None) -> None:
+def _finish(
+    record: RunFolder, network: ResNet, preprocessing: Preprocessing, test_images: int, warmed_up_at: int | None
+) -> None:
     """Write the model file and the result, which marks the run as finished."""
-    provenance = {key: record.config[key] for key in ("data", "recipe", "seed")}
+    finished = {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": environment(next(network.parameters()).device),
+    }
+    provenance = {key: record.config[key] for key in ("data", "recipe", "seed")} | finished
     classes = tuple(record.config["data"]["classes"])
-    save_model(record.path / "model.safetensors", Model(network, mean, classes, provenance))
+    save(Model(network, preprocessing, classes, provenance), record.path / "model.safetensors")
     last = curve(record.path)[-1]
     record.finish(
         {
@@ -145,17 +152,16 @@ def _finish(record: RunFolder, network: ResNet, mean: Tensor, test_images: int, 
             **{key: value for key, value in last.items() if key.endswith(("_error", "_loss"))},
             "test_images": test_images,
             "warmed_up_at": warmed_up_at,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "environment": environment(next(network.parameters()).device),
+            **finished,
         }
     )
     record.log("finished")
 
 
-def _test(network: torch.nn.Module, splits: dict[str, Images], mean: Tensor) -> dict[str, float]:
+def _test(network: torch.nn.Module, splits: dict[str, Images], preprocessing: Preprocessing) -> dict[str, float]:
     """Error and loss of each split."""
     found: dict[str, float] = {}
     for name, images in splits.items():
-        counts = single_view(network, images, mean)
+        counts = single_view(network, images, preprocessing)
         found |= {f"{name}_error": counts.error, f"{name}_loss": counts.loss}
     return found

@@ -17,6 +17,7 @@ from resnetlab.errors import ResnetlabError, near_matches
 Shortcut = Literal["none", "A", "B", "C"]
 Version = Literal["v1", "v1.5"]
 ZeroChannels = Literal["end", "both"]
+MaxPool = Literal["padded", "ceil"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Architecture:
     channels, B projects where dimensions grow, C projects everywhere. `version` places a bottleneck's
     stride: "v1" on the first 1x1 convolution, as the authors did, "v1.5" on the 3x3, as torchvision does.
     `zero_channels` places option A's zeros, which the paper leaves open: after the old channels, or half
-    on either side of them.
+    on either side of them. `max_pool` is how ImageNet's 3x3 pooling of stride 2 halves 112 to 56: with a border of
+    one pixel, as everyone has it, or without one and rounded up, as in the authors' release.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Architecture:
     in_channels: int = 3
     version: Version = "v1"
     zero_channels: ZeroChannels = "end"
+    max_pool: MaxPool = "padded"
 
     @property
     def depth(self) -> int:
@@ -162,7 +165,8 @@ class ResNet(nn.Module):
         kernel, stride = (7, 2) if row.stem == "imagenet" else (3, 1)
         self.conv1 = convolution(row.in_channels, widths[0], kernel, stride)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if row.stem == "imagenet" else nn.Identity()
+        pool = nn.MaxPool2d(3, 2, padding=1) if row.max_pool == "padded" else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool = pool if row.stem == "imagenet" else nn.Identity()
         block = BasicBlock if row.block == "basic" else Bottleneck
         channels = widths[0]
         for k, (width, count) in enumerate(zip(widths, row.blocks, strict=True), start=1):

@@ -1,0 +1,43 @@
+"""What all commands share: the application, the console, types of options, checks."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from resnetlab.data import ImageSet
+from resnetlab.errors import ResnetlabError
+
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Option = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}")]
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+app = tyro.extras.SubcommandApp()
+console = Console()
+
+
+def say(text: str) -> None:
+    """One line as it is, however wide the terminal."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def at_least_one(**options: int | None) -> None:
+    """Refuse counts below 1.
+
+    Raises:
+        ResnetlabError: names the option.
+    """
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ResnetlabError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
+
+
+def introduce(images: ImageSet) -> None:
+    """Say what a data set is."""
+    channels, height, width = images.image_shape
+    say(
+        f"{images.name}: {len(images.train):,} training and {len(images.test):,} test images of {width}x{height} "
+        f"pixels, {channels} channel{'s' * (channels > 1)}, {len(images.classes)} classes; "
+        f"{images.note or 'official split'}",
+    )

@@ -1,0 +1,144 @@
+"""From an image file to what a network sees: one definition for training, testing and use."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from resnetlab.data.augment import preprocess
+from resnetlab.errors import ResnetlabError
+
+Mode = Literal["RGB", "L"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Size = tuple[int, int]
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image of any size becomes pixels: it is scaled until it just covers `resize`, then cropped.
+
+    `resize` and `crop` are (height, width); the crop is the centre. For squares this is torchvision's `Resize` of the
+    shorter side and `CenterCrop`, pixel for pixel. `mode` is Pillow's: "RGB", in that order, or "L" for grey.
+    """
+
+    resize: Size
+    crop: Size
+    interpolation: Interpolation = "bilinear"
+    mode: Mode = "RGB"
+
+    def __post_init__(self) -> None:
+        if min(self.crop) < 1 or any(r < c for r, c in zip(self.resize, self.crop, strict=True)):
+            raise ResnetlabError(f"cannot crop {_by(self.crop)} pixels from an image resized to {_by(self.resize)}")
+
+    @classmethod
+    def square(cls, resize: int, crop: int | None = None, interpolation: Interpolation = "bilinear") -> "Fit":
+        """Shorter side to `resize`, and the centre square of side `crop`."""
+        crop = crop or resize
+        return cls((resize, resize), (crop, crop), interpolation)
+
+    def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+        """The pixels of an image, as a network of this preprocessing is to be given them."""
+        image = image.convert(self.mode)
+        (height, width), (rows, columns) = (image.height, image.width), self.resize
+        if rows * width > columns * height:  # the height is what just covers
+            target = rows, max(columns, rows * width // height)
+        else:
+            target = max(rows, columns * height // width), columns
+        if target != (height, width):
+            image = image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
+        top, left = (round((side - kept) / 2) for side, kept in zip(target, self.crop, strict=True))
+        pixels = np.array(image.crop((left, top, left + self.crop[1], top + self.crop[0])))
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """Pixels fitted, taken from 0 to 1, less `mean`, over `std`; the mean is by channel or by pixel."""
+
+    fit: Fit
+    mean: Float[Tensor, "c h w"]
+    std: Float[Tensor, "c 1 1"]
+
+    @classmethod
+    def by_channel(cls, fit: Fit, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
+        """Mean and standard deviation of each channel, on the scale of 0 to 1."""
+        return cls(fit, torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None])
+
+    @classmethod
+    def of_mean_image(cls, mean: Float[Tensor, "c h w"]) -> "Preprocessing":
+        """The paper's: the mean image is subtracted; images of other sizes are fitted to its size."""
+        channels, height, width = mean.shape
+        fit = Fit((height, width), (height, width), mode="RGB" if channels == 3 else "L")
+        return cls(fit, mean, torch.ones(channels, 1, 1))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network is given."""
+        return (len(self.std), *self.fit.crop)
+
+    def __call__(self, pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+        """Pixels that are fitted already, as the network sees them."""
+        return preprocess(pixels, self.mean).div_(self.std)
+
+    def to(self, device: torch.device) -> "Preprocessing":
+        """The same, for pixels on a device."""
+        return Preprocessing(self.fit, self.mean.to(device), self.std.to(device))
+
+    def describe(self) -> dict[str, Any]:
+        """All of it but the mean and the standard deviation, for a JSON header."""
+        return {"colour": self.fit.mode, "range": [0, 1]} | {
+            field.name: getattr(self.fit, field.name) for field in fields(self.fit) if field.name != "mode"
+        }
+
+    @classmethod
+    def from_description(
+        cls, description: dict[str, Any], mean: Float[Tensor, "c h w"], std: Float[Tensor, "c 1 1"]
+    ) -> "Preprocessing":
+        """What `describe` described.
+
+        Raises:
+            ResnetlabError: pixels of another range or order of colours than this project's.
+        """
+        known = {**description, "range": tuple(description["range"])}
+        colour, scale = known.pop("colour"), known.pop("range")
+        if scale != (0, 1) or colour not in ("RGB", "L"):
+            raise ResnetlabError(
+                f"its pixels are {colour} from {scale[0]} to {scale[1]}; expected RGB or L from 0 to 1"
+            )
+        (height, width), (rows, columns) = known.pop("resize"), known.pop("crop")
+        return cls(Fit((height, width), (rows, columns), **known, mode=colour), mean, std)
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image file, turned upright as its EXIF orientation says.
+
+    Raises:
+        ResnetlabError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+        if image.mode.startswith("I;16"):  # Pillow would clip 16 bits where it should scale them
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    except FileNotFoundError:
+        raise ResnetlabError(f"{path} does not exist") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ResnetlabError(f"{path} is not a readable image ({error}); repair or remove it") from error
+    return image
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is an image's, and not a hidden file's."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _by(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"

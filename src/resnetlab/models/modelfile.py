@@ -1,0 +1,112 @@
+"""One file that holds all that is needed to use a network: weights, architecture, class names, preprocessing."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+
+from resnetlab.data import Preprocessing
+from resnetlab.errors import ResnetlabError
+from resnetlab.files import replacing
+from resnetlab.networks.resnet import Architecture, ResNet
+from resnetlab.networks.weights import Weights, fit
+
+FORMAT = 1
+MEAN, STD = "preprocessing.mean", "preprocessing.std"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what it takes to use it: what is done to pixels before, and the classes' names in order.
+
+    `provenance` says where the weights come from: data, recipe, seed, code and date, or the file they were read from.
+    """
+
+    network: ResNet
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        row, channels = self.network.architecture, len(self.preprocessing.std)
+        if len(self.classes) != row.num_classes:
+            raise ResnetlabError(
+                f"{len(self.classes)} names of classes for {row.num_classes} outputs; give one for each"
+            )
+        if channels != row.in_channels:
+            raise ResnetlabError(f"the preprocessing is for {channels} channels, the network for {row.in_channels}")
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, in a few words."""
+        if imported := self.provenance.get("imported"):
+            return f"weights of {imported['file']}"
+        if recipe := self.provenance.get("recipe"):
+            return f"trained by recipe {recipe['name']}, seed {self.provenance['seed']}, last iteration"
+        return "of unstated origin"
+
+
+def save(model: Model, path: Path | str) -> None:
+    """Write the model as safetensors with JSON metadata, whole or not at all."""
+    metadata = {
+        "format": FORMAT,
+        "architecture": asdict(model.network.architecture),
+        "classes": model.classes,
+        "preprocessing": {**model.preprocessing.describe(), "mean": MEAN, "std": STD},
+        "provenance": model.provenance,
+    }
+    tensors = {**model.network.state_dict(), MEAN: model.preprocessing.mean, STD: model.preprocessing.std}
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(to_safetensors(tensors, {"resnetlab": json.dumps(metadata)}))
+
+
+def load(path: Path | str) -> Model:
+    """The model in a file that `save` wrote, or of a run folder; the network is in evaluation mode, on the processor.
+
+    Raises:
+        ResnetlabError: the file is missing, cut short, damaged, or not one of ours.
+    """
+    file = model_file(Path(path))
+    try:
+        with safe_open(file, "pt") as content:
+            header = (content.metadata() or {}).get("resnetlab")
+            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 -- not a dict
+    except (OSError, SafetensorError) as error:
+        raise ResnetlabError(f"{file} cannot be read as a model file: {error}") from error
+    if header is None:
+        raise ResnetlabError(f"{file} was not saved by resnetlab: `resnetlab import {file}` makes a model file of it")
+    try:
+        metadata = json.loads(header)
+        if (found := metadata.get("format")) != FORMAT:
+            raise ResnetlabError(
+                f"{file} has format {found}; this resnetlab reads {FORMAT}: use the one that wrote it"
+            )
+        row = Architecture(**{**metadata["architecture"], "blocks": tuple(metadata["architecture"]["blocks"])})
+        description = metadata["preprocessing"]
+        mean, std = (tensors.pop(description.pop(name)) for name in ("mean", "std"))
+        preprocessing = Preprocessing.from_description(description, mean, std)
+        weights = Weights("torchvision", row, fit(tensors, row))
+        return Model(weights.network(), preprocessing, tuple(metadata["classes"]), metadata["provenance"])
+    except ResnetlabError as error:
+        raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ResnetlabError(f"the metadata of {file} are damaged: {error!r}") from error
+
+
+def model_file(path: Path) -> Path:
+    """The model file itself, or the one in a run folder.
+
+    Raises:
+        ResnetlabError: a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    if (path / "model.safetensors").exists():
+        return path / "model.safetensors"
+    if (path / "config.json").exists():
+        raise ResnetlabError(f"{path} has not finished training; give the command that started it again")
+    raise ResnetlabError(f"{path} is neither a model file nor a run folder")

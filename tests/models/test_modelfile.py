@@ -1,0 +1,123 @@
+"""The model file: nothing lost, nothing guessed, nothing half-written."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import resnetlab
+from resnetlab.data import Fit, Preprocessing
+from resnetlab.errors import ResnetlabError
+from resnetlab.models import Model, load, save
+from resnetlab.networks import build
+
+
+def model() -> Model:
+    network = build("cifar_resnet20", num_classes=3, zero_channels="both").eval()
+    network(torch.randn(2, 3, 8, 8))
+    preprocessing = Preprocessing(Fit((9, 12), (8, 8), "bicubic"), torch.rand(3, 8, 8), torch.rand(3, 1, 1) + 0.5)
+    return Model(network, preprocessing, ("ant", "bee", "cat"), {"seed": 3})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    saved = model()
+    resnetlab.save(saved, tmp_path / "m.safetensors")
+    loaded = resnetlab.load(str(tmp_path / "m.safetensors"))
+    assert loaded.network.architecture == saved.network.architecture
+    assert (loaded.classes, loaded.provenance) == (saved.classes, saved.provenance)
+    assert loaded.preprocessing.fit == saved.preprocessing.fit
+    assert not loaded.network.training
+    images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        before, after = (m.network(m.preprocessing(images)) for m in (saved, loaded))
+    assert torch.equal(before, after)
+
+
+def test_the_header_says_all_of_it(tmp_path: Path) -> None:
+    save(model(), tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["resnetlab"])
+    assert header["architecture"]["zero_channels"] == "both"
+    assert header["classes"] == ["ant", "bee", "cat"]
+    assert header["preprocessing"] == {
+        "colour": "RGB",
+        "range": [0, 1],
+        "resize": [9, 12],
+        "crop": [8, 8],
+        "interpolation": "bicubic",
+        "mean": "preprocessing.mean",
+        "std": "preprocessing.std",
+    }
+
+
+def test_what_does_not_belong_together() -> None:
+    good = model()
+    with pytest.raises(ResnetlabError, match="2 names of classes for 3 outputs"):
+        Model(good.network, good.preprocessing, ("ant", "bee"), {})
+    with pytest.raises(ResnetlabError, match="for 1 channels, the network for 3"):
+        Model(good.network, Preprocessing.of_mean_image(torch.zeros(1, 8, 8)), good.classes, {})
+
+
+def test_files_that_are_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(ResnetlabError, match="cannot be read"):
+        load(path)
+    save(model(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ResnetlabError, match="cannot be read"):
+        load(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ResnetlabError, match="`resnetlab import"):
+        load(path)
+    with pytest.raises(ResnetlabError, match="neither a model file nor a run folder"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda header, tensors: header.pop("classes"), "damaged"),
+        (lambda header, tensors: header.update(format=7), "has format 7; this resnetlab reads 1"),
+        (lambda header, tensors: header["architecture"].update(colour="red"), "damaged"),
+        (lambda header, tensors: header["preprocessing"].update(colour="BGR"), "its pixels are BGR"),
+        (lambda header, tensors: header["classes"].pop(), "2 names of classes for 3 outputs"),
+        (lambda header, tensors: tensors.pop("layer2.0.conv1.weight"), "missing: layer2.0.conv1.weight"),
+        (lambda header, tensors: tensors.update(extra=torch.zeros(1)), "unexpected: extra"),
+        (lambda header, tensors: tensors.update({"fc.bias": torch.zeros(4)}), "fc.bias [4], expected [3]"),
+        (lambda header, tensors: tensors.update({"fc.bias": torch.full((3,), torch.nan)}), "not a number"),
+        (lambda header, tensors: tensors.pop("preprocessing.mean"), "damaged"),
+    ],
+)
+def test_damaged_models(tmp_path: Path, change, hint: str) -> None:
+    path = tmp_path / "m.safetensors"
+    save(model(), path)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["resnetlab"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a dict
+    change(header, tensors)
+    save_file(tensors, path, {"resnetlab": json.dumps(header)})
+    with pytest.raises(ResnetlabError) as caught:
+        load(path)
+    assert hint in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.safetensors"
+    save(model(), path)
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        save(model(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
