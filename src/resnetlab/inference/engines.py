@@ -1,0 +1,164 @@
+"""What runs a network fast: an engine turns 8-bit pixels into logits.
+
+PyTorch with batch normalisation folded and channels last in memory; ONNX Runtime; OpenVINO.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from resnetlab.data.preprocessing import Fit
+from resnetlab.errors import ResnetlabError
+from resnetlab.models.modelfile import Model, load
+from resnetlab.models.onnxfile import INPUT, OUTPUT, export_onnx, read_onnx
+from resnetlab.networks.fold import fold_batch_norm
+
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Run = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n classes"]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network ready to run: `run` takes fitted pixels, uint8 (n, h, w, c), and gives logits."""
+
+    run: Run
+    fit: Fit
+    classes: tuple[str, ...]
+    about: str
+
+
+def open_engine(
+    path: Path,
+    name: EngineName | None = None,
+    *,
+    device: torch.device | None = None,
+    precision: Precision = "auto",
+    threads: int | None = None,
+) -> Engine:
+    """An engine for a model file, a run folder or an ONNX file that `resnetlab export` wrote.
+
+    Left out, the engine is torch, or ONNX Runtime for an ONNX file, and runs on all cores.
+
+    Raises:
+        ResnetlabError: the file cannot be read, or the engine is not installed or cannot do what is asked.
+    """
+    device = device or torch.device("cpu")
+    threads = threads or os.cpu_count() or 1
+    if path.suffix == ".onnx":
+        said = read_onnx(path)
+        name = name or "onnxruntime"
+        if name == "torch":
+            raise ResnetlabError(f"{path} is an ONNX file; run it with --engine onnxruntime or openvino")
+        if said.precision == "int8" and precision == "bfloat16":
+            raise ResnetlabError(f"{path} is an int8 model; leave the precision out")
+        run, used = _of_onnx(path, name, device, precision, threads)
+        used = said.precision if said.precision != "float32" else used
+        return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {used}")
+    model = load(path)
+    label, fit = model.network.architecture.label, model.preprocessing.fit
+    if name in (None, "torch"):
+        used = settle(precision, device)
+        torch.set_num_threads(threads)
+        return Engine(torch_engine(model, device, used), fit, model.classes, f"{label}, torch, {used}")
+    assert name is not None  # noqa: S101 -- for the type checker
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "model.onnx"
+        export_onnx(model, exported)
+        run, used = _of_onnx(exported, name, device, precision, threads)
+    return Engine(run, fit, model.classes, f"{label}, {name}, {used}")
+
+
+def settle(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """What "auto" is on this machine: bfloat16 where the processor or card has matrix units for it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    return "bfloat16" if has_bfloat16_tiles() else "float32"
+
+
+def has_bfloat16_tiles() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 (AMX); known on Linux only."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+
+
+def torch_engine(model: Model, device: torch.device, precision: Literal["float32", "bfloat16"]) -> Run:
+    """The network in PyTorch, folded and channels last."""
+    dtype = getattr(torch, precision)
+    network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
+    preprocessing = model.preprocessing.to(device)
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            images = preprocessing(torch.from_numpy(pixels).to(device, non_blocking=True))
+            logits: np.ndarray = network(images.to(dtype)).float().cpu().numpy()
+            return logits
+
+    return run
+
+
+def _of_onnx(
+    path: Path, name: EngineName, device: torch.device, precision: Precision, threads: int
+) -> tuple[Run, str]:
+    if name not in get_args(EngineName):
+        raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
+    if device.type != "cpu":
+        raise ResnetlabError(
+            f"--engine {name} runs on the processor only; leave the device out, or use --engine torch"
+        )
+    if name == "onnxruntime":
+        if precision == "bfloat16":
+            raise ResnetlabError("--engine onnxruntime computes in float32; bfloat16 is for torch and openvino")
+        return onnxruntime_engine(path, threads), "float32"
+    used = settle(precision, device)
+    return openvino_engine(path, threads, used), used
+
+
+def onnxruntime_engine(path: Path, threads: int) -> Run:
+    """An ONNX file of ours in ONNX Runtime, on the processor."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ResnetlabError(
+            "--engine onnxruntime needs ONNX Runtime: pip install 'resnetlab[onnx]', or uv run --extra onnx"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        logits: np.ndarray = session.run([OUTPUT], {INPUT: pixels})[0]
+        return logits
+
+    return run
+
+
+def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfloat16"]) -> Run:
+    """An ONNX file of ours in OpenVINO, on the processor."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise ResnetlabError(
+            "--engine openvino needs OpenVINO: pip install 'resnetlab[openvino]', or uv run --extra openvino"
+        ) from None
+    settings: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        return np.array(compiled(pixels)[OUTPUT], dtype=np.float32)
+
+    return run

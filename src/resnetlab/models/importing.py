@@ -1,0 +1,199 @@
+"""Other people's weights as models: recognised, converted, verified, with the preprocessing and classes they need."""
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from resnetlab.data.labels import numbered, usual_classes
+from resnetlab.data.preprocessing import Fit, Interpolation, Preprocessing
+from resnetlab.errors import ResnetlabError
+from resnetlab.models.modelfile import Model
+from resnetlab.models.reading import read_tensors
+from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
+from resnetlab.networks.caffe import read_caffe, read_mean_image
+from resnetlab.networks.resnet import Architecture, Shortcut, Version, ZeroChannels
+from resnetlab.networks.weights import Kind, Weights, recognise
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+CIFAR_USUAL: dict[Kind, tuple[Channels, Channels]] = {
+    "akamaster": (IMAGENET_MEAN, IMAGENET_STD),
+    "d-x-y": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+}
+RESIZED_TO_232 = {"11ad3fa6", "cd907fc2", "f82ba261"}  # torchvision's IMAGENET1K_V2, by the start of their sha256
+MEAN_IMAGE = "ResNet_mean.binaryproto"
+SNAPSHOT = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known about a file of weights beside what is in it; None leaves it to the file and its kind of source.
+
+    `mean` is by channel on the scale of 0 to 1, or a file with a mean image of Caffe.
+    """
+
+    name: str | None = None
+    shortcut: Shortcut | None = None
+    version: Version | None = None
+    zero_channels: ZeroChannels | None = None
+    classes: tuple[str, ...] | None = None
+    mean: Channels | Path | None = None
+    std: Channels | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation | None = None
+    entry: str | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model read from someone else's file; `notes` is what the file did not say and was taken from elsewhere."""
+
+    model: Model
+    kind: Kind
+    notes: tuple[str, ...]
+
+
+def import_weights(path: Path, hints: Hints | None = None) -> Imported:
+    """The model in a file of weights of torchvision, timm, transformers, a CIFAR repository or the authors' release.
+
+    `path` may also be a folder downloaded from a hub, with `config.json` beside the weights.
+
+    Raises:
+        ResnetlabError: the file cannot be read safely, is not recognised, does not fit, or leaves something open
+            that must not be guessed; names the file, the key, and what to say.
+    """
+    hints = hints or Hints()
+    file = _weights_file(path)
+    digest = _sha256(file)
+    said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
+    try:
+        weights = read_caffe(file) if file.suffix == ".caffemodel" else _recognise(file, said, hints)
+        preprocessing, notes = _preprocessing(weights, said, hints, file, digest)
+        classes, named = _classes(weights.row, said, hints)
+    except ResnetlabError as error:
+        raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+    notes = (*weights.reasons, *notes, *named)
+    provenance = {
+        "imported": {
+            "file": file.name,
+            "sha256": digest,
+            "names": weights.kind,
+            "beside": list(said.files),
+            "taken": list(notes),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "resnetlab": version_of("resnetlab"),
+        }
+    }
+    return Imported(Model(weights.network(), preprocessing, classes, provenance), weights.kind, notes)
+
+
+def _recognise(file: Path, said: Sidecar, hints: Hints) -> Weights:
+    return recognise(
+        read_tensors(file, hints.entry),
+        name=hints.name,
+        shortcut=hints.shortcut,
+        version=hints.version,
+        zero_channels=hints.zero_channels,
+        stated_version=said.version,
+    )
+
+
+def _preprocessing(
+    weights: Weights, said: Sidecar, hints: Hints, file: Path, digest: str
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """What the user says, else what is said beside the file, else what the kind of source usually does."""
+    notes = []
+    fit, mean, std = said.fit, hints.mean or said.mean, hints.std or said.std
+    if fit is None:
+        if said.problem and not (hints.resize and hints.crop):
+            raise ResnetlabError(f"{said.problem}: say --resize and --crop")
+        fit, note = _usual_fit(weights, digest)
+        if not (hints.resize and hints.crop and hints.interpolation):
+            notes.append(note)
+    if hints.resize or hints.crop or hints.interpolation:
+        crop = hints.crop or min(fit.crop[0], hints.resize or fit.crop[0])
+        resize = hints.resize or max(fit.resize[0], crop)
+        fit = Fit.square(resize, crop, hints.interpolation or fit.interpolation)
+    channels = weights.row.in_channels
+    if channels == 1:
+        fit = replace(fit, mode="L")
+    if mean is None:
+        mean, std, note = _usual_mean(weights, file, std)
+        notes.append(note)
+    std = std or (1.0,) * channels
+    wrong = [values for values in (mean, std) if isinstance(values, tuple) and len(values) not in (1, channels)]
+    if wrong or min(std) <= 0:
+        raise ResnetlabError(f"mean {mean} and std {std} are not for {channels} channels; give one number for each")
+    image = _mean_image(mean, fit) if isinstance(mean, Path) else torch.tensor(mean)[:, None, None]
+    return Preprocessing(fit, image, torch.tensor(std).expand(channels)[:, None, None].clone()), tuple(notes)
+
+
+def _usual_fit(weights: Weights, digest: str) -> tuple[Fit, str]:
+    if weights.row.stem == "cifar":
+        return Fit.square(32), "images: fitted to 32x32"
+    resize = 232 if digest[:8] in RESIZED_TO_232 else 256
+    interpolation: Interpolation = "bicubic" if weights.kind == "transformers" else "bilinear"
+    who = {"transformers": "transformers", "caffe": "the authors' release"}.get(weights.kind, "torchvision")
+    known = " (this file is known by its hash)" if resize == 232 else ""
+    note = f"images: shorter side to {resize}, centre crop of 224, {interpolation}, as usual with {who}{known}"
+    return Fit.square(resize, 224, interpolation), note
+
+
+def _usual_mean(weights: Weights, file: Path, std: Channels | None) -> tuple[Channels | Path, Channels | None, str]:
+    if weights.kind == "caffe":
+        if not (file.parent / MEAN_IMAGE).exists():
+            raise ResnetlabError(
+                f"the authors' networks need the mean image, {MEAN_IMAGE}, which comes with them: put it beside the "
+                "weights, or say --mean with its path, or with the mean of R, G and B from 0 to 1"
+            )
+        return file.parent / MEAN_IMAGE, std, f"mean: the image in {MEAN_IMAGE} beside it"
+    if weights.row.stem == "imagenet" and weights.row.in_channels == 3:
+        return IMAGENET_MEAN, std or IMAGENET_STD, "mean and std: ImageNet's, as usual with torchvision"
+    if weights.kind in CIFAR_USUAL and weights.row.in_channels == 3:
+        mean, usual = CIFAR_USUAL[weights.kind]
+        return mean, std or usual, "mean and std: those of that repository"
+    raise ResnetlabError(
+        "nothing says which mean and standard deviation its images were normalised with: "
+        "say --mean and --std, one number for each channel, on the scale of 0 to 1"
+    )
+
+
+def _mean_image(path: Path, fit: Fit) -> Float[Tensor, "c h w"]:
+    image = read_mean_image(path)
+    if image.shape[1:] != fit.crop and image.shape[1:] != (1, 1):
+        raise ResnetlabError(
+            f"{path} has {image.shape[2]}x{image.shape[1]} pixels, images {fit.crop[1]}x{fit.crop[0]}"
+        )
+    return image
+
+
+def _classes(row: Architecture, said: Sidecar, hints: Hints) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if hints.classes or said.classes:
+        return hints.classes or said.classes or (), ()
+    classes = usual_classes(row.num_classes, row.image_size)
+    if classes == numbered(row.num_classes):
+        return classes, (f"classes: numbered, for nothing names the {len(classes)} of them; --classes FILE does",)
+    source = {1000: "ImageNet", 10: "CIFAR-10", 100: "CIFAR-100"}[row.num_classes]
+    return classes, (f"classes: {source}'s, because there are {len(classes)}; --classes FILE says others",)
+
+
+def _weights_file(path: Path) -> Path:
+    if not path.is_dir():
+        if not path.exists():
+            raise ResnetlabError(f"{path} does not exist; expected a file of weights")
+        return path
+    if found := next((path / name for name in SNAPSHOT if (path / name).exists()), None):
+        return found
+    raise ResnetlabError(f"{path} is a folder without {' or '.join(SNAPSHOT)}; name the file of weights")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

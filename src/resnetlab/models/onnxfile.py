@@ -1,0 +1,214 @@
+"""Models as ONNX: from the pixels of an image to logits, with class names and preprocessing inside."""
+
+import importlib
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.errors import ResnetlabError
+from resnetlab.files import replacing
+from resnetlab.models.modelfile import FORMAT, Model
+from resnetlab.networks.fold import fold_batch_norm
+
+INPUT, OUTPUT = "pixels", "logits"
+CHECKED_BATCHES = (1, 3)
+TOLERANCE = 1e-3  # of the largest logit
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """What an ONNX file of ours says of itself."""
+
+    path: Path
+    fit: Fit
+    classes: tuple[str, ...]
+    label: str
+    precision: str
+
+
+class Deployed(nn.Module):
+    """From 8-bit pixels to logits: normalisation and the network, batch normalisation folded away."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network = fold_batch_norm(model.network)
+        self.register_buffer("mean", model.preprocessing.mean)
+        self.register_buffer("std", model.preprocessing.std)
+
+    def forward(self, pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n classes"]:
+        """Logits of fitted images, RGB or grey."""
+        images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def export_onnx(model: Model, path: Path) -> float:
+    """Write the model as ONNX with a batch of any size, checked against the network with ONNX Runtime.
+
+    Input `pixels`: uint8, (batch, height, width, channels), as an image decoder gives them; output `logits`.
+    Returns the largest difference between ONNX Runtime's logits and the network's.
+
+    Raises:
+        ResnetlabError: the `onnx` extra is not installed, or the logits differ.
+    """
+    onnx = _needed("onnx", "onnxscript", "onnxruntime")[0]
+    pixels = torch.randint(
+        0, 256, (2, *model.preprocessing.fit.crop, len(model.preprocessing.std)), dtype=torch.uint8
+    )
+    batch = torch.export.Dim("batch")
+    with _quietly():
+        program = torch.onnx.export(
+            Deployed(model).eval(),
+            (pixels,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 -- for the type checker
+    proto = program.model_proto
+    _set_metadata(proto, model, "float32")
+    with replacing(path) as temporary:
+        onnx.save(proto, temporary)
+        difference = _difference(model, temporary)
+        if difference > TOLERANCE:
+            raise ResnetlabError(
+                f"ONNX Runtime's logits differ from the network's by {difference:.1e} of the largest"
+            )
+    return difference
+
+
+def quantize_onnx(source: Path, path: Path, batches: Iterable[UInt8[np.ndarray, "n h w c"]]) -> None:
+    """Write the ONNX file with 8-bit weights and activations, whose ranges are those that the batches show.
+
+    Weights by channel, activations by tensor, as ONNX Runtime's static quantisation does.
+    """
+    onnx, quantization, shapes = _needed(
+        "onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference"
+    )
+    proto = onnx.load(source)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            self.batches: Iterator[np.ndarray] = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder, _quietly():
+        prepared = Path(folder) / "prepared.onnx"
+        shapes.quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            temporary,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+        )
+        quantized = onnx.load(temporary)
+        said = {entry.key: entry.value for entry in proto.metadata_props}
+        onnx.helper.set_model_props(quantized, said | {"precision": "int8"})
+        onnx.save(quantized, temporary)
+
+
+def read_onnx(path: Path) -> OnnxModel:
+    """What an ONNX file that `export_onnx` or `quantize_onnx` wrote says of itself.
+
+    Raises:
+        ResnetlabError: the file is missing, damaged, or not one of ours.
+    """
+    onnx, decode = _needed("onnx", "google.protobuf.message")
+    if not path.is_file():
+        raise ResnetlabError(f"{path} does not exist")
+    try:
+        said = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+        header = json.loads(said["resnetlab"])
+        empty = torch.zeros(0)
+        fit = Preprocessing.from_description(header["preprocessing"], empty[None, None], empty[:, None, None]).fit
+        return OnnxModel(path, fit, tuple(header["classes"]), header["label"], said["precision"])
+    except decode.DecodeError as error:
+        raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResnetlabError(
+            f"{path} has no metadata of resnetlab; `resnetlab export` writes files that do"
+        ) from error
+
+
+def _set_metadata(proto: Any, model: Model, precision: str) -> None:
+    onnx = _needed("onnx")[0]
+    header = {
+        "format": FORMAT,
+        "label": model.network.architecture.label,
+        "architecture": asdict(model.network.architecture),
+        "classes": model.classes,
+        "preprocessing": model.preprocessing.describe(),
+        "provenance": model.provenance,
+    }
+    fit = model.preprocessing.fit
+    about = (
+        f"{INPUT}: uint8 (batch, {fit.crop[0]}, {fit.crop[1]}, channels), {fit.mode}; the image is scaled until it "
+        f"just covers {fit.resize[0]}x{fit.resize[1]} ({fit.interpolation}) and its centre cropped; "
+        "normalisation is inside"
+    )
+    onnx.helper.set_model_props(proto, {"resnetlab": json.dumps(header), "precision": precision, "input": about})
+
+
+def _difference(model: Model, path: Path) -> float:
+    (runtime,) = _needed("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch in CHECKED_BATCHES:
+        shape = (batch, *model.preprocessing.fit.crop, len(model.preprocessing.std))
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.no_grad():
+            ours = model.network(model.preprocessing(pixels))
+        theirs = torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+        worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
+    return worst
+
+
+def _needed(*names: str) -> list[ModuleType]:
+    """The modules of the extra.
+
+    Raises:
+        ResnetlabError: one is not installed; says how to.
+    """
+    try:
+        return [importlib.import_module(name) for name in names]
+    except ModuleNotFoundError as error:
+        raise ResnetlabError(
+            f"ONNX needs {error.name}: pip install 'resnetlab[onnx]', or uv run --extra onnx"
+        ) from None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporters' remarks on themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
