@@ -1,11 +1,13 @@
 """Fixtures for all tests."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 from resnetlab.data.images import ImageSet, image_set
 
@@ -53,3 +55,19 @@ def tiny_npz(tmp_path: Path, tiny: ImageSet) -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def perturb() -> Callable[[nn.Module], nn.Module]:
+    """Puts a network in evaluation mode, its batch normalisation far from the identity, so that a swap shows."""
+
+    def perturbed(network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+        return network.eval()
+
+    return perturbed

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,18 +28,8 @@ from resnetlab.models.importing import Hints, import_weights
 from resnetlab.models.reading import read_tensors
 from resnetlab.networks import build
 
+Perturb = Callable[[nn.Module], nn.Module]
 IMAGENET_NETWORKS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-
-
-def perturb(network: nn.Module) -> nn.Module:
-    """Statistics and affine parameters of batch normalisation far from 0 and 1, so that a swap of two shows."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    return network.eval()
 
 
 def saved(tmp_path: Path, content: object, name: str = "weights.pth") -> Path:
@@ -58,7 +49,7 @@ def same(ours: nn.Module, theirs: nn.Module, shape: tuple[int, ...] = (2, 3, 64,
 
 @pytest.mark.parametrize("name", IMAGENET_NETWORKS)
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_libraries_at_every_depth(tmp_path: Path, library: str, name: str) -> None:
+def test_libraries_at_every_depth(perturb: Perturb, tmp_path: Path, library: str, name: str) -> None:
     theirs = perturb(torchvision.models.get_model(name) if library == "torchvision" else timm.create_model(name))
     found = import_weights(saved(tmp_path, theirs.state_dict()))
     row = found.model.network.architecture
@@ -70,7 +61,7 @@ def test_libraries_at_every_depth(tmp_path: Path, library: str, name: str) -> No
 
 @pytest.mark.parametrize("name", IMAGENET_NETWORKS)
 @pytest.mark.parametrize("in_bottleneck", [False, True])
-def test_transformers_at_every_depth(tmp_path: Path, name: str, in_bottleneck: bool) -> None:
+def test_transformers_at_every_depth(perturb: Perturb, tmp_path: Path, name: str, in_bottleneck: bool) -> None:
     row = build(name).architecture
     config = transformers.ResNetConfig(
         embedding_size=64,
@@ -112,7 +103,7 @@ def test_transformers_preprocessing(tmp_path: Path) -> None:
     assert import_weights(tmp_path, Hints(resize=256, crop=224)).model.preprocessing.fit.crop == (224, 224)
 
 
-def test_timm_folder(tmp_path: Path) -> None:
+def test_timm_folder(perturb: Perturb, tmp_path: Path) -> None:
     theirs = perturb(timm.create_model("resnet50", num_classes=3))
     about = timm.get_pretrained_cfg("resnet50.a1_in1k").to_dict()
     config = {"architecture": "resnet50", "num_classes": 3, "pretrained_cfg": about, "label_names": ["x", "y", "z"]}
@@ -170,7 +161,7 @@ class Cifar(nn.Module):
 
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
-def test_option_a_with_zeros_in_both_places(tmp_path: Path, both: bool, wrapper: str) -> None:
+def test_option_a_with_zeros_in_both_places(perturb: Perturb, tmp_path: Path, both: bool, wrapper: str) -> None:
     theirs = perturb(Cifar(2, "linear" if both else "fc", both))
     state = {wrapper + key: value for key, value in theirs.state_dict().items()}
     hints = Hints() if both else Hints(name="cifar_resnet14", zero_channels="end", mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -181,7 +172,7 @@ def test_option_a_with_zeros_in_both_places(tmp_path: Path, both: bool, wrapper:
     same(found.model.network, theirs, (3, 3, 32, 32))
 
 
-def test_the_other_repository_with_option_a(tmp_path: Path) -> None:
+def test_the_other_repository_with_option_a(perturb: Perturb, tmp_path: Path) -> None:
     theirs = perturb(Cifar(2, "fc", both=False))
     renames = {"conv1.": "conv_1_3x3.", "bn1.": "bn_1.", "fc.": "classifier."}
 

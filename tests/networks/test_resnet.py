@@ -1,6 +1,7 @@
 """Networks against the paper's counts, torchvision, timm, and other people's weights."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from resnetlab.networks.measure import on_meta, stage_table
 from resnetlab.networks.resnet import with_options
 from resnetlab.paper.tables import TABLE1, TABLE6
 
+Perturb = Callable[[nn.Module], nn.Module]
 CIFAR = [  # n layers: parameters with option A or plain, multiply-adds, parameters with B, with C
     (20, 269_722, 40_551_040, 272_474, 283_962),
     (32, 464_154, 68_862_592, 466_906, 489_594),
@@ -114,18 +116,8 @@ def test_stage_table_of_resnet50_is_table_1() -> None:
     ]
 
 
-def perturb(network: nn.Module) -> None:
-    """Random batch statistics and affine maps, so that a misplaced one shows."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-
-
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
-def test_forward_equals_torchvision(name: str) -> None:
+def test_forward_equals_torchvision(perturb: Perturb, name: str) -> None:
     theirs = torchvision.models.get_model(name).eval()
     perturb(theirs)
     ours = build(name, version="v1" if name in ("resnet18", "resnet34") else "v1.5").eval()
@@ -137,7 +129,7 @@ def test_forward_equals_torchvision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_stride_on_the_first_1x1_equals_torchvision_with_strides_moved(name: str) -> None:
+def test_stride_on_the_first_1x1_equals_torchvision_with_strides_moved(perturb: Perturb, name: str) -> None:
     theirs = torchvision.models.get_model(name).eval()
     perturb(theirs)
     for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
@@ -150,7 +142,7 @@ def test_stride_on_the_first_1x1_equals_torchvision_with_strides_moved(name: str
 
 
 @pytest.mark.parametrize(("name", "version"), [("resnet18", "v1"), ("resnet34", "v1"), ("resnet50", "v1.5")])
-def test_forward_equals_timm(name: str, version: str) -> None:
+def test_forward_equals_timm(perturb: Perturb, name: str, version: str) -> None:
     theirs = timm.create_model(name).eval()
     perturb(theirs)
     ours = build(name, version=version).eval()

@@ -1,35 +1,16 @@
-"""The command as a user types it: what it prints, and how it refuses."""
+"""Training and evaluation as a user types them: what is printed, and how mistakes are refused."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from resnetlab.cli import main
-
-
-def command(*arguments: str) -> int:
-    """Run the command line in this process; its exit status."""
-    sys.argv = ["resnetlab", *arguments]
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr("resnetlab.cli.common.console.width", 200)
-
-
+Command = Callable[..., int]
 SMALL = ("--network", "cifar_resnet8", "--iterations", "12", "--threads", "1")
 
 
-def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_networks(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("networks") == 0
     text = capsys.readouterr().out
     assert "cifar_resnet1202" in text
@@ -41,7 +22,7 @@ def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_train_and_evaluate(
-    tiny_npz: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: Command, tiny_npz: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = Path.cwd() / "runs/tiny-cifar_resnet8-short-12-seed0"
     assert command("train", "--data", str(tiny_npz), *SMALL) == 0
@@ -65,7 +46,7 @@ def test_train_and_evaluate(
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")} == before
 
 
-def test_train_on_grey_images_and_on_a_scaled_recipe() -> None:
+def test_train_on_grey_images_and_on_a_scaled_recipe(command: Command) -> None:
     assert command("train", "--data", "digits", *SMALL, "--set", "batch_size=32", "drops=6,9") == 0
     (folder,) = Path("runs").glob("digits-cifar_resnet8-digits-*-12-seed0")
     config = json.loads((folder / "config.json").read_text())
@@ -94,7 +75,11 @@ def test_train_on_grey_images_and_on_a_scaled_recipe() -> None:
     ],
 )
 def test_mistakes_end_in_one_line_and_status_2(
-    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    arguments: tuple[str, ...],
+    hint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     assert command(*arguments) == 2
@@ -105,7 +90,7 @@ def test_mistakes_end_in_one_line_and_status_2(
     assert not any(Path.cwd().rglob("config.json"))
 
 
-def test_a_run_folder_of_another_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_folder_of_another_recipe(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
     config = Path("r/config.json").read_bytes()
     assert command("train", "--data", "digits", *SMALL, "--out", "r", "--set", "learning_rate=0.3") == 2
@@ -113,19 +98,21 @@ def test_a_run_folder_of_another_recipe(capsys: pytest.CaptureFixture[str]) -> N
     assert Path("r/config.json").read_bytes() == config
 
 
-def test_evaluate_on_data_of_another_kind(tiny_npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_on_data_of_another_kind(
+    command: Command, tiny_npz: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
     assert command("evaluate", "r", "--data", str(tiny_npz)) == 2
     assert "has images of shape (3, 8, 8), r takes (1, 8, 8)" in capsys.readouterr().err
 
 
-def test_an_unfinished_run_is_not_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_run_is_not_evaluated(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
     Path("r/model.safetensors").unlink()
     assert command("evaluate", "r") == 2
     assert "has not finished training" in capsys.readouterr().err
 
 
-def test_divergence_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_divergence_is_no_traceback(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train", "--data", "digits", *SMALL, "--set", "learning_rate=1e30", "warmup_rate=none") == 1
     assert "try a lower learning rate" in capsys.readouterr().err
