@@ -1,5 +1,6 @@
 """From image file to pixels, against torchvision's transforms."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,11 @@ def test_what_cannot_be() -> None:
 
 
 def test_description_comes_back() -> None:
-    old = Preprocessing.by_channel(Fit.square(235, 224, "bicubic"), MEAN, STD)
-    new = Preprocessing.from_description(old.describe(), old.mean, old.std)
-    assert new.fit == old.fit
-    with pytest.raises(ResnetlabError, match="its pixels are BGR from 0 to 255"):
-        Preprocessing.from_description({**old.describe(), "colour": "BGR", "range": [0, 255]}, old.mean, old.std)
+    old = Fit((235, 300), (224, 256), "bicubic", "L")
+    assert Fit.from_description(json.loads(json.dumps(old.describe()))) == old
+    for change in ({"colour": "BGR"}, {"range": [0, 255]}):
+        with pytest.raises(ResnetlabError, match="expected RGB or L from 0 to 1"):
+            Fit.from_description({**old.describe(), **change})
 
 
 def test_odd_files(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """From an image file to what a network sees: one definition for training, testing and use."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -57,6 +57,25 @@ class Fit:
         pixels = np.array(image.crop((left, top, left + self.crop[1], top + self.crop[0])))
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
+    def describe(self) -> dict[str, Any]:
+        """All of it, and the range of values that a network is given, for a JSON header."""
+        sizes = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        return {"colour": self.mode, "range": [0, 1], **sizes}
+
+    @classmethod
+    def from_description(cls, said: dict[str, Any]) -> "Fit":
+        """What `describe` described.
+
+        Raises:
+            ResnetlabError: pixels of another range or order of colours than this project's.
+            KeyError, TypeError, ValueError: it is no description.
+        """
+        mode, (low, high) = said["colour"], said["range"]
+        if mode not in get_args(Mode) or (low, high) != (0, 1):
+            raise ResnetlabError(f"its pixels are {mode} from {low} to {high}; expected RGB or L from 0 to 1")
+        (height, width), (rows, columns) = said["resize"], said["crop"]
+        return cls((height, width), (rows, columns), said["interpolation"], mode)
+
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
@@ -90,30 +109,6 @@ class Preprocessing:
     def to(self, device: torch.device) -> "Preprocessing":
         """The same, for pixels on a device."""
         return Preprocessing(self.fit, self.mean.to(device), self.std.to(device))
-
-    def describe(self) -> dict[str, Any]:
-        """All of it but the mean and the standard deviation, for a JSON header."""
-        return {"colour": self.fit.mode, "range": [0, 1]} | {
-            field.name: getattr(self.fit, field.name) for field in fields(self.fit) if field.name != "mode"
-        }
-
-    @classmethod
-    def from_description(
-        cls, description: dict[str, Any], mean: Float[Tensor, "c h w"], std: Float[Tensor, "c 1 1"]
-    ) -> "Preprocessing":
-        """What `describe` described.
-
-        Raises:
-            ResnetlabError: pixels of another range or order of colours than this project's.
-        """
-        known = {**description, "range": tuple(description["range"])}
-        colour, scale = known.pop("colour"), known.pop("range")
-        if scale != (0, 1) or colour not in ("RGB", "L"):
-            raise ResnetlabError(
-                f"its pixels are {colour} from {scale[0]} to {scale[1]}; expected RGB or L from 0 to 1"
-            )
-        (height, width), (rows, columns) = known.pop("resize"), known.pop("crop")
-        return cls(Fit((height, width), (rows, columns), **known, mode=colour), mean, std)
 
 
 def read_image(path: Path) -> Image.Image:

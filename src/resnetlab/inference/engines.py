@@ -50,6 +50,8 @@ def open_engine(
     Raises:
         ResnetlabError: the file cannot be read, or the engine is not installed or cannot do what is asked.
     """
+    if name is not None and name not in get_args(EngineName):
+        raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
     device = device or torch.device("cpu")
     threads = threads or os.cpu_count() or 1
     if path.suffix == ".onnx":
@@ -109,8 +111,6 @@ def torch_engine(model: Model, device: torch.device, precision: Literal["float32
 def _of_onnx(
     path: Path, name: EngineName, device: torch.device, precision: Precision, threads: int
 ) -> tuple[Run, str]:
-    if name not in get_args(EngineName):
-        raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
     if device.type != "cpu":
         raise ResnetlabError(
             f"--engine {name} runs on the processor only; leave the device out, or use --engine torch"

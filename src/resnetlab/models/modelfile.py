@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from resnetlab.data import Preprocessing
+from resnetlab.data import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.networks.resnet import Architecture, ResNet
@@ -55,7 +55,7 @@ def save(model: Model, path: Path | str) -> None:
         "format": FORMAT,
         "architecture": asdict(model.network.architecture),
         "classes": model.classes,
-        "preprocessing": {**model.preprocessing.describe(), "mean": MEAN, "std": STD},
+        "preprocessing": {**model.preprocessing.fit.describe(), "mean": MEAN, "std": STD},
         "provenance": model.provenance,
     }
     tensors = {**model.network.state_dict(), MEAN: model.preprocessing.mean, STD: model.preprocessing.std}
@@ -87,8 +87,8 @@ def load(path: Path | str) -> Model:
             )
         row = Architecture(**{**metadata["architecture"], "blocks": tuple(metadata["architecture"]["blocks"])})
         description = metadata["preprocessing"]
-        mean, std = (tensors.pop(description.pop(name)) for name in ("mean", "std"))
-        preprocessing = Preprocessing.from_description(description, mean, std)
+        mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
+        preprocessing = Preprocessing(Fit.from_description(description), mean, std)
         weights = Weights("torchvision", row, fit(tensors, row))
         return Model(weights.network(), preprocessing, tuple(metadata["classes"]), metadata["provenance"])
     except ResnetlabError as error:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.modelfile import FORMAT, Model
@@ -143,9 +143,13 @@ def read_onnx(path: Path) -> OnnxModel:
     try:
         said = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
         header = json.loads(said["resnetlab"])
-        empty = torch.zeros(0)
-        fit = Preprocessing.from_description(header["preprocessing"], empty[None, None], empty[:, None, None]).fit
-        return OnnxModel(path, fit, tuple(header["classes"]), header["label"], said["precision"])
+        return OnnxModel(
+            path,
+            Fit.from_description(header["preprocessing"]),
+            tuple(header["classes"]),
+            header["label"],
+            said["precision"],
+        )
     except decode.DecodeError as error:
         raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -161,7 +165,7 @@ def _set_metadata(proto: Any, model: Model, precision: str) -> None:
         "label": model.network.architecture.label,
         "architecture": asdict(model.network.architecture),
         "classes": model.classes,
-        "preprocessing": model.preprocessing.describe(),
+        "preprocessing": model.preprocessing.fit.describe(),
         "provenance": model.provenance,
     }
     fit = model.preprocessing.fit
