@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model_weights
 
+from resnetlab.data.folder import load_npz
 from resnetlab.data.labels import CIFAR10, cifar100, imagenet, read_classes, spoken
 from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.views import single_view
 from resnetlab.models import importing, load, save
 from resnetlab.models.importing import Hints, import_weights
 from resnetlab.models.reading import read_tensors
@@ -189,17 +191,14 @@ def test_the_other_repository_with_option_a(perturb: Perturb, tmp_path: Path) ->
     same(found.model.network, theirs, (3, 3, 32, 32))
 
 
-@pytest.mark.parametrize(("stem", "errors"), [("resnet20-12fca82f", 85), ("resnet56-4bfd9763", 74)])
-def test_peers_checkpoints(shared: Path, tmp_path: Path, stem: str, errors: int) -> None:
-    from resnetlab.data.folder import load_npz
-    from resnetlab.evaluation.views import single_view
-
-    found = import_weights(shared / "peer-weights" / f"{stem}.th")
+def test_peers_checkpoint(shared: Path, tmp_path: Path) -> None:
+    found = import_weights(shared / "peer-weights" / "resnet20-12fca82f.th")
     save(found.model, tmp_path / "m.safetensors")
     model = load(tmp_path / "m.safetensors")
-    test = load_npz(shared / "cifar10-lossless-5k.npz").test
-    assert single_view(model.network, test, model.preprocessing).errors == errors
-    assert model.provenance["imported"]["sha256"].startswith(stem.split("-")[1])
+    data = load_npz(shared / "cifar10-lossless-5k.npz")
+    errors = [single_view(model.network, part, model.preprocessing).errors for part in (data.test, data.train)]
+    assert errors == [85, 8]
+    assert model.provenance["imported"]["sha256"].startswith("12fca82f")
 
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path: Path) -> None:

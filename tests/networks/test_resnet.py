@@ -11,7 +11,6 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from resnetlab.data.folder import load_npz
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks import (
     NAMES,
@@ -150,25 +149,6 @@ def test_forward_equals_timm(perturb: Perturb, name: str, version: str) -> None:
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images))
-
-
-@pytest.mark.parametrize(("depth", "test_errors", "train_errors"), [(20, 85, 8), (56, 74, 0)])
-def test_peers_weights_make_their_known_errors(shared, depth: int, test_errors: int, train_errors: int) -> None:
-    stem = {20: "resnet20-12fca82f", 56: "resnet56-4bfd9763"}[depth]
-    saved = torch.load(shared / "peer-weights" / f"{stem}.th", map_location="cpu", weights_only=True)["state_dict"]
-    network = build(f"cifar_resnet{depth}", zero_channels="both").eval()
-    network.load_state_dict({k.removeprefix("module.").replace("linear.", "fc."): v for k, v in saved.items()})
-    data = load_npz(shared / "cifar10-lossless-5k.npz")
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-    def errors(images) -> int:
-        with torch.no_grad():
-            logits = [network(((p / 255 - mean) / std).permute(0, 3, 1, 2)) for p in images.pixels.split(500)]
-        return int((torch.cat(logits).argmax(1) != images.labels).sum())
-
-    assert errors(data.test) == test_errors
-    if depth == 20:
-        assert errors(data.train) == train_errors
 
 
 @pytest.mark.parametrize(("place", "before"), [("end", 0), ("both", 8)])

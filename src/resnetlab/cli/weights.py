@@ -84,7 +84,7 @@ def import_(
     save(imported.model, target)
     details = [f"shortcut {row.shortcut}"] + [f"version {row.version}"] * (row.block == "bottleneck")
     details += [f"zero channels {row.zero_channels}"] * (row.shortcut == "A")
-    say(f"{file}: {row.label} ({', '.join(details)}), {row.num_classes:,} classes, names of {imported.kind}")
+    say(f"{file}: {row.name} ({', '.join(details)}), {row.num_classes:,} classes, names of {imported.kind}")
     for note in imported.notes:
         say(f"  {note}")
     say(f"Every key found its place, and no key is left over: {target}")

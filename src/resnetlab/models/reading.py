@@ -73,7 +73,7 @@ def _unpickled(path: Path) -> object:
             f"{path} is refused: it is cut short or damaged, or a pickle that asks for more than weights need"
         ) from error
     except DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if " " in str(error) else f"{type(error).__name__} {error}".strip()
         raise ResnetlabError(f"{path} is cut short, damaged, or no file of weights: {reason}") from error
 
 

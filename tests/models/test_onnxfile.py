@@ -1,0 +1,93 @@
+"""ONNX files as any program sees them: checked, any batch, and all about their use inside."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from resnetlab.data.preprocessing import Preprocessing
+from resnetlab.errors import ResnetlabError
+from resnetlab.models import Model, onnxfile
+from resnetlab.models.onnxfile import export_onnx, read_onnx
+from resnetlab.networks import build
+
+
+@pytest.fixture
+def model(perturb) -> Model:
+    network = perturb(build("cifar_resnet8", num_classes=3))
+    preprocessing = Preprocessing.of_mean_image(torch.rand(3, 12, 16))
+    return Model(network, preprocessing, ("ä", "b", "c"), {"recipe": {"name": "cifar"}, "seed": 4})
+
+
+def test_the_file_says_all_of_it(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "m.onnx"
+    difference = export_onnx(model, path)
+    assert 0 <= difference < 1e-5
+    proto = onnx.load(path)
+    onnx.checker.check_model(proto, full_check=True)
+    assert not any("BatchNormalization" in node.op_type for node in proto.graph.node)
+    header = json.loads({entry.key: entry.value for entry in proto.metadata_props}["resnetlab"])
+    assert header["architecture"]["name"] == "cifar_resnet8"
+    assert header["classes"] == ["ä", "b", "c"]
+    assert header["preprocessing"]["crop"] == [12, 16]
+    assert header["provenance"] == model.provenance
+    said = read_onnx(path)
+    assert (said.fit, said.classes, said.precision) == (model.preprocessing.fit, model.classes, "float32")
+    assert [path.name for path in path.parent.iterdir()] == ["m.onnx"]
+
+
+def test_a_batch_of_any_size(model: Model, tmp_path: Path) -> None:
+    export_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    ((given,), (result,)) = (session.get_inputs(), session.get_outputs())
+    assert (given.name, given.type, given.shape[1:]) == ("pixels", "tensor(uint8)", [12, 16, 3])
+    assert isinstance(given.shape[0], str)  # a name, and no number
+    assert (result.name, result.type) == ("logits", "tensor(float)")
+    for batch in (1, 2, 7):
+        pixels = torch.randint(0, 256, (batch, 12, 16, 3), dtype=torch.uint8)
+        (found,) = session.run(None, {"pixels": pixels.numpy()})
+        with torch.no_grad():
+            expected = model.network(model.preprocessing(pixels)).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_file_that_differs_is_not_kept(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"before")
+    fold = onnxfile.fold_batch_norm
+
+    def wrong(network):
+        folded = fold(network)
+        torch.nn.init.constant_(folded.fc.bias, 9)
+        return folded
+
+    monkeypatch.setattr(onnxfile, "fold_batch_norm", wrong)
+    with pytest.raises(ResnetlabError, match="ONNX Runtime's logits differ from the network's by"):
+        export_onnx(model, path)
+    assert path.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_files_that_are_not_ours(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with pytest.raises(ResnetlabError, match="does not exist"):
+        read_onnx(path)
+    export_onnx(model, path)
+    whole = path.read_bytes()
+    for cut in (10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ResnetlabError, match=r"m\.onnx (is cut short|has no metadata)"):
+            read_onnx(path)
+    proto = onnx.load_from_string(whole)
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    with pytest.raises(ResnetlabError, match="has no metadata of resnetlab"):
+        read_onnx(path)
+    onnx.helper.set_model_props(proto, {"resnetlab": "{", "precision": "float32"})
+    onnx.save(proto, path)
+    with pytest.raises(ResnetlabError, match="has no metadata of resnetlab"):
+        read_onnx(path)
