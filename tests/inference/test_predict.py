@@ -70,6 +70,6 @@ def test_more_classes_than_there_are(pictures: Path, model_path: Path) -> None:
 
 def test_the_python_interface(pictures: Path, model_path: Path) -> None:
     model = resnetlab.load(model_path)
-    engine = resnetlab.open_engine(model_path)
-    first = next(iter(resnetlab.predict(engine, find_images([pictures]))))
+    engine = resnetlab.open_engine(str(model_path))
+    first = next(iter(resnetlab.predict(engine, [str(find_images([pictures])[0])])))
     assert set(first.classes) <= set(model.classes)

@@ -36,7 +36,7 @@ class Engine:
 
 
 def open_engine(
-    path: Path,
+    path: Path | str,
     name: EngineName | None = None,
     *,
     device: torch.device | None = None,
@@ -52,7 +52,7 @@ def open_engine(
     """
     if name is not None and name not in get_args(EngineName):
         raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
-    device = device or torch.device("cpu")
+    path, device = Path(path), device or torch.device("cpu")
     threads = threads or os.cpu_count() or 1
     if path.suffix == ".onnx":
         said = read_onnx(path)

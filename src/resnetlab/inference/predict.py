@@ -52,10 +52,13 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def predict(
-    engine: Engine, paths: Iterable[Path], *, top: int = 5, batch_size: int = 8
+    engine: Engine, paths: Iterable[Path | str], *, top: int = 5, batch_size: int = 8
 ) -> Iterator[Prediction | Unreadable]:
-    """The `top` classes of each image, in the order of the paths; files that are no images do not stop the others."""
-    for path, logits in score(engine, paths, batch_size):
+    """The `top` classes of each image, in the order of the paths; files that are no images do not stop the others.
+
+    Images are prepared as the engine's model wants them, and read ahead by threads; probabilities are of 0 to 1.
+    """
+    for path, logits in score(engine, map(Path, paths), batch_size):
         if isinstance(logits, str):
             yield Unreadable(path, logits)
             continue

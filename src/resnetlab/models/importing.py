@@ -60,7 +60,7 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def import_weights(path: Path, hints: Hints | None = None) -> Imported:
+def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
     """The model in a file of weights of torchvision, timm, transformers, a CIFAR repository or the authors' release.
 
     `path` may also be a folder downloaded from a hub, with `config.json` beside the weights.
@@ -70,7 +70,7 @@ def import_weights(path: Path, hints: Hints | None = None) -> Imported:
             that must not be guessed; names the file, the key, and what to say.
     """
     hints = hints or Hints()
-    file = _weights_file(path)
+    file = _weights_file(Path(path))
     digest = _sha256(file)
     said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
     try:

@@ -53,7 +53,8 @@ class Deployed(nn.Module):
 
     def forward(self, pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n classes"]:
         """Logits of fitted images, RGB or grey."""
-        images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        pixels = pixels.permute(0, 3, 1, 2).contiguous()  # else the graph orders memory, which int8 does not survive
+        images = (pixels.float() / 255 - self.mean) / self.std
         logits: Tensor = self.network(images)
         return logits
 
