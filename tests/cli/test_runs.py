@@ -39,7 +39,7 @@ def test_train_and_evaluate(
             f"test error {result['test_error']:.2f} % ({errors} errors of 16 test images)" in capsys.readouterr().out
         )
     assert command("evaluate", str(out / "model.safetensors")) == 2
-    assert "was trained on tiny; say where it" in capsys.readouterr().err
+    assert "was trained on tiny; give the data set" in capsys.readouterr().err
     monkeypatch.chdir(out.parents[1])
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
     assert command("train", "--data", str(tiny_npz), *SMALL) == 0

@@ -212,7 +212,7 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path: Path) -> None:
     plain = import_weights(path, Hints(name="cifar_plain20", mean=(0.5,) * 3, std=(0.25,) * 3))
     assert plain.model.network.architecture.shortcut == "none"
     assert (
-        import_weights(path, Hints(shortcut="none", mean=(0.5,) * 3)).model.network.architecture.name
+        import_weights(path, Hints(shortcut="none", mean=(0.5,) * 3, std=(1.0,))).model.network.architecture.name
         == "cifar_plain20"
     )
     v1 = import_weights(saved(tmp_path, build("resnet50").state_dict()), Hints(version="v1"))

@@ -26,7 +26,7 @@ def main() -> None:
     except Interrupted as stopped:
         _end(str(stopped), 130)
     except KeyboardInterrupt:
-        _end("stopped at once; the same command goes on from the last checkpoint", 130)
+        _end("stopped at once; no file is half-written, and the same command goes on, or starts again", 130)
 
 
 def _end(message: str, status: int) -> None:

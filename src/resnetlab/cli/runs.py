@@ -111,7 +111,7 @@ def evaluate(
         source = trained.provenance.get("data", {}).get("name")
         if source not in NAMED:
             known = f"was trained on {source}" if source else "does not say what it was trained on"
-            raise ResnetlabError(f"{model} {known}; say where it, or another data set, is with --data")
+            raise ResnetlabError(f"{model} {known}; give the data set to test on with --data")
     images = load(source, where_data or Path("data"), trained.preprocessing.fit)
     if images.image_shape != trained.preprocessing.image_shape:
         raise ResnetlabError(

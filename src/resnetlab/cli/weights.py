@@ -19,7 +19,7 @@ from resnetlab.files import replacing
 from resnetlab.inference.engines import EngineName, Precision, open_engine
 from resnetlab.inference.int8 import export_int8, split
 from resnetlab.inference.predict import Prediction, Unreadable, find_images, predict
-from resnetlab.models import load, save
+from resnetlab.models import Model, load, save
 from resnetlab.models.exporting import export_timm, export_torchvision
 from resnetlab.models.importing import Hints, import_weights
 from resnetlab.models.modelfile import model_file
@@ -57,7 +57,7 @@ def import_(
     Args:
         file: A file of weights, or a folder from a hub with config.json and weights in it.
         out: The model file; left out, the name of FILE with .safetensors, in this folder.
-        as: The network it must be, e.g. resnet50 or cifar_plain20; left out, recognised.
+        as_: The network it must be, e.g. resnet50 or cifar_plain20; left out, recognised.
         shortcut: Option A, B or C, or none; left out, recognised.
         version: Stride of a bottleneck on the first 1x1 (v1) or on the 3x3 (v1.5); files do not tell.
         zero_channels: Where option A has its zeros; files do not tell.
@@ -92,7 +92,7 @@ def import_(
 
 @app.command
 def export(
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
     /,
     *,
     to: Literal["torchvision", "timm", "onnx"],
@@ -102,34 +102,34 @@ def export(
     """Write a model for other programs: torchvision, timm or ONNX.
 
     Args:
-        run: A run folder or a model file.
+        model: A run folder or a model file.
         to: The library or format.
         out: The file, or for timm the folder; left out, beside the model.
         int8: For ONNX: 8-bit weights and activations, whose ranges are taken from the images of this folder.
     """
     if int8 and to != "onnx":
         raise ResnetlabError(f"--int8 is for --to onnx; {to} takes float32 weights")
-    model, source = load(run), model_file(run)
-    name = model.network.architecture.name
+    loaded, source = load(model), model_file(model)
+    name = loaded.network.architecture.name
     if to == "torchvision":
         target = out or source.with_name(f"{source.stem}-torchvision.safetensors")
-        export_torchvision(model, target)
+        export_torchvision(loaded, target)
         read = "torch.load" if target.suffix == ".pth" else "safetensors.torch.load_file"
-        use = f"torchvision.models.{name}(num_classes={len(model.classes)}), by load_state_dict({read}(...))"
+        use = f"torchvision.models.{name}(num_classes={len(loaded.classes)}), by load_state_dict({read}(...))"
         say(f"{target}: for {use}")
         say("Class names and preprocessing stay in the model file; torchvision's weights have no place for them.")
     elif to == "timm":
         target = out or source.with_name(f"{source.stem}-timm")
-        export_timm(model, target)
+        export_timm(loaded, target)
         say(f'{target}: for timm.create_model("local-dir:{target}", pretrained=True)')
     elif int8 is None:
         target = out or source.with_name(f"{source.stem}.onnx")
-        difference = export_onnx(model, target)
-        channels, height, width = model.preprocessing.image_shape
+        difference = export_onnx(loaded, target)
+        channels, height, width = loaded.preprocessing.image_shape
         say(f"{target}: input pixels, uint8 (batch, {height}, {width}, {channels}); normalisation is inside")
         say(f"ONNX Runtime's logits are the network's but for {difference:.0e} of the largest, at two batch sizes.")
     else:
-        _export_int8(run, int8, out or source.with_name(f"{source.stem}-int8.onnx"))
+        _export_int8(loaded, int8, out or source.with_name(f"{source.stem}-int8.onnx"))
 
 
 @app.command(name="predict")
@@ -160,6 +160,8 @@ def predict_(
         threads: Processor threads; left out, one a core.
     """
     at_least_one(top=top, batch_size=batch_size, threads=threads)
+    if csv and (csv.suffix != ".csv" or csv.is_dir()):
+        raise ResnetlabError(f"--csv {csv}: expected the name of a file that ends in .csv")
     paths = find_images(images)
     on_torch = (engine or ("onnxruntime" if model.suffix == ".onnx" else "torch")) == "torch"
     where = choose_device("cpu" if device == "auto" and not on_torch else device)
@@ -179,15 +181,17 @@ def predict_(
     read, place = len(paths) - unreadable, f": {csv}" if csv else ""
     if csv:
         _write_csv(csv, rows)
-    say(f"{read:,} images in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}")
+    say(
+        f"{read:,} image{'s' * (read != 1)} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}"
+    )
     if unreadable:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
 
 
-def _export_int8(run: Path, folder: Path, target: Path) -> None:
+def _export_int8(model: Model, folder: Path, target: Path) -> None:
     calibration, held_out = split(find_images([folder]))
     watched = [_watched(paths, text) for paths, text in ((calibration, "ranges"), (held_out, "comparing"))]
-    agreement = export_int8(load(run), target, *watched)
+    agreement = export_int8(model, target, *watched)
     say(f"{target}: int8, ranges from {len(calibration):,} images of {folder}")
     say(f"Top-1 as in float32: {agreement.percent:.2f} % of {agreement.images:,} other images there")
 

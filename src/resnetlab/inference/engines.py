@@ -3,11 +3,13 @@
 PyTorch with batch normalisation folded and channels last in memory; ONNX Runtime; OpenVINO.
 """
 
+import importlib
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -71,6 +73,7 @@ def open_engine(
         torch.set_num_threads(threads)
         return Engine(torch_engine(model, device, used), fit, model.classes, f"{label}, torch, {used}")
     assert name is not None  # noqa: S101 -- for the type checker
+    _runtime(name)  # miss it before the export
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(model, exported)
@@ -125,12 +128,7 @@ def _of_onnx(
 
 def onnxruntime_engine(path: Path, threads: int) -> Run:
     """An ONNX file of ours in ONNX Runtime, on the processor."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise ResnetlabError(
-            "--engine onnxruntime needs ONNX Runtime: pip install 'resnetlab[onnx]', or uv run --extra onnx"
-        ) from None
+    onnxruntime = _runtime("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -144,12 +142,7 @@ def onnxruntime_engine(path: Path, threads: int) -> Run:
 
 def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfloat16"]) -> Run:
     """An ONNX file of ours in OpenVINO, on the processor."""
-    try:
-        import openvino
-    except ModuleNotFoundError:
-        raise ResnetlabError(
-            "--engine openvino needs OpenVINO: pip install 'resnetlab[openvino]', or uv run --extra openvino"
-        ) from None
+    openvino = _runtime("openvino")
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
@@ -162,3 +155,18 @@ def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfl
         return np.array(compiled(pixels)[OUTPUT], dtype=np.float32)
 
     return run
+
+
+def _runtime(name: EngineName) -> ModuleType:
+    """The library of an engine.
+
+    Raises:
+        ResnetlabError: it is not installed; says how to.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        extra = {"onnxruntime": "onnx"}.get(name, name)
+        raise ResnetlabError(
+            f"--engine {name} needs {name}: pip install 'resnetlab[{extra}]', or uv run --extra {extra}"
+        ) from None

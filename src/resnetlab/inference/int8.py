@@ -1,5 +1,6 @@
 """8-bit networks: ranges from images, and how often the first class stays what it was."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import replacing
 from resnetlab.inference.engines import open_engine
 from resnetlab.inference.predict import read_batches, score
 from resnetlab.models.modelfile import Model
@@ -51,19 +53,21 @@ def export_int8(model: Model, path: Path, calibration: Iterable[Path], compared:
         ResnetlabError: the `onnx` extra is not installed, or a file is no image.
     """
     with tempfile.TemporaryDirectory() as folder:
-        exact = Path(folder) / "float32.onnx"
+        exact, rounded = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         export_onnx(model, exact)
 
         def batches() -> Iterator[np.ndarray]:
             for batch in read_batches(model.preprocessing.fit, calibration, BATCH):
                 yield np.stack([_image(pixels) for _, pixels in batch])
 
-        quantize_onnx(exact, path, batches())
-        exactly, roughly = (open_engine(file, "onnxruntime", precision="float32") for file in (exact, path))
+        quantize_onnx(exact, rounded, batches())
+        exactly, roughly = (open_engine(file, "onnxruntime", precision="float32") for file in (exact, rounded))
         paths = list(compared)
         before, after = (
             [_image(logits).argmax() for _, logits in score(engine, paths, BATCH)] for engine in (exactly, roughly)
         )
+        with replacing(path) as temporary:
+            shutil.copyfile(rounded, temporary)
         return Agreement(sum(int(a == b) for a, b in zip(before, after, strict=True)), len(paths))
 
 

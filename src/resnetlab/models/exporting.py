@@ -64,6 +64,8 @@ def export_timm(model: Model, folder: Path) -> None:
         config["model_args"] = {"in_chans": row.in_channels}
     if folder.exists() and not folder.is_dir():
         raise ResnetlabError(f"{folder} is a file; timm takes a folder: give another --out")
+    if folder.exists() and {path.name for path in folder.iterdir()} - {"model.safetensors", "config.json"}:
+        raise ResnetlabError(f"{folder} holds other files; give a folder of its own with --out")
     _write_weights(model, folder / "model.safetensors")
     write_json(folder / "config.json", config)
 

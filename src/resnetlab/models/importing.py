@@ -127,12 +127,14 @@ def _preprocessing(
     if mean is None:
         mean, std, note = _usual_mean(weights, file, std)
         notes.append(note)
-    std = std or (1.0,) * channels
-    wrong = [values for values in (mean, std) if isinstance(values, tuple) and len(values) not in (1, channels)]
-    if wrong or min(std) <= 0:
-        raise ResnetlabError(f"mean {mean} and std {std} are not for {channels} channels; give one number for each")
-    image = _mean_image(mean, fit) if isinstance(mean, Path) else torch.tensor(mean)[:, None, None]
-    return Preprocessing(fit, image, torch.tensor(std).expand(channels)[:, None, None].clone()), tuple(notes)
+    elif std is None and weights.kind != "caffe":
+        raise ResnetlabError("--mean without a standard deviation: say --std too; 1 divides by nothing")
+    std = std or (1.0,)
+    _check("std", std, channels, at_least=1e-6)
+    if not isinstance(mean, Path):
+        _check("mean", mean, channels, at_least=0.0)
+    image = _mean_image(mean, fit) if isinstance(mean, Path) else _by_channel(mean, channels)
+    return Preprocessing(fit, image, _by_channel(std, channels)), tuple(notes)
 
 
 def _usual_fit(weights: Weights, digest: str) -> tuple[Fit, str]:
@@ -163,6 +165,21 @@ def _usual_mean(weights: Weights, file: Path, std: Channels | None) -> tuple[Cha
         "nothing says which mean and standard deviation its images were normalised with: "
         "say --mean and --std, one number for each channel, on the scale of 0 to 1"
     )
+
+
+def _by_channel(values: Channels, channels: int) -> Float[Tensor, "c 1 1"]:
+    return torch.tensor(values).expand(channels)[:, None, None].clone()
+
+
+def _check(name: str, values: Channels, channels: int, at_least: float) -> None:
+    if len(values) not in (1, channels):
+        raise ResnetlabError(f"{name} {_spaced(values)}: expected {channels} numbers, one for each channel")
+    if not all(at_least <= value <= 1 for value in values):
+        raise ResnetlabError(f"{name} {_spaced(values)}: expected numbers for pixels from 0 to 1, not from 0 to 255")
+
+
+def _spaced(values: Channels) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _mean_image(path: Path, fit: Fit) -> Float[Tensor, "c h w"]:

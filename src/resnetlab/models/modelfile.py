@@ -76,7 +76,9 @@ def load(path: Path | str) -> Model:
             header = (content.metadata() or {}).get("resnetlab")
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 -- not a dict
     except (OSError, SafetensorError) as error:
-        raise ResnetlabError(f"{file} cannot be read as a model file: {error}") from error
+        raise ResnetlabError(
+            f"{file} is no model file, or damaged ({error}); `resnetlab import` makes one of other people's weights"
+        ) from error
     if header is None:
         raise ResnetlabError(f"{file} was not saved by resnetlab: `resnetlab import {file}` makes a model file of it")
     try:
@@ -101,8 +103,10 @@ def model_file(path: Path) -> Path:
     """The model file itself, or the one in a run folder.
 
     Raises:
-        ResnetlabError: a folder without one.
+        ResnetlabError: nothing there, or a folder without one.
     """
+    if not path.exists():
+        raise ResnetlabError(f"{path} does not exist; expected a model file or a run folder")
     if not path.is_dir():
         return path
     if (path / "model.safetensors").exists():

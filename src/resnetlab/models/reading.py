@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -48,11 +48,20 @@ def read_tensors(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(10)
     if start[8:9] == b"{" or path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, *DAMAGED) as error:
-            raise ResnetlabError(f"{path} is cut short or damaged: {error}") from error
+        return _safetensors(path)
+    if not start.startswith((b"PK", b"\x80")):  # archives and pickles
+        raise ResnetlabError(f"{path} is no file of weights; expected PyTorch's, .safetensors or .caffemodel")
     return _state_dict(_unpickled(path), path, entry)
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as content:
+            if "resnetlab" in (content.metadata() or {}):
+                raise ResnetlabError(f"{path} is a model file of resnetlab already; use it as it is")
+        return load_file(path)
+    except (SafetensorError, *DAMAGED) as error:
+        raise ResnetlabError(f"{path} is cut short or damaged: {error}") from error
 
 
 def _unpickled(path: Path) -> object:
@@ -73,8 +82,7 @@ def _unpickled(path: Path) -> object:
             f"{path} is refused: it is cut short or damaged, or a pickle that asks for more than weights need"
         ) from error
     except DAMAGED as error:
-        reason = str(error).splitlines()[0] if " " in str(error) else f"{type(error).__name__} {error}".strip()
-        raise ResnetlabError(f"{path} is cut short, damaged, or no file of weights: {reason}") from error
+        raise ResnetlabError(f"{path} is cut short, damaged, or no file of weights") from error
 
 
 def _state_dict(content: object, path: Path, entry: str | None) -> dict[str, Tensor]:
