@@ -26,7 +26,7 @@ from resnetlab.data.images import Images
 from resnetlab.data.stream import Stream
 from resnetlab.files import write_json
 from resnetlab.networks.resnet import build
-from resnetlab.training.loop import Stepped, objective, start, train
+from resnetlab.training.loop import Stepped, launched, objective, start, train
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import CIFAR, Precision
 
@@ -39,7 +39,7 @@ def ours(images: Images, batch_size: int, precision: Precision, compiled: bool) 
     recipe = replace(CIFAR, precision=precision, batch_size=batch_size)
     state = start(build("cifar_resnet20"), recipe, CPU)
     stream = Stream(images, per_pixel_mean(images.pixels), batch_size, 0, recipe.padding, recipe.flip)
-    for event in train(state, stream, recipe, objective(state.network, recipe, CPU, compiled)):
+    for event in train(state, launched(stream, objective(state.network, recipe, CPU, compiled)), recipe):
         if isinstance(event, Stepped):
             yield
 

@@ -44,6 +44,7 @@ def test_permutations_are_uniform() -> None:
 def test_coordinates_matter_and_are_independent() -> None:
     n = torch.arange(4000)
     a, b = bits(n, 0, 1, 5), bits(n, 1, 0, 5)
+    assert torch.equal(a, bits(n, 0, 1, last=torch.tensor(5)))
     assert not torch.equal(a, b)
     for x, y in ((a, b), (bits(n, 3, 1, 0), bits(n, 3, 1, 1))):
         lows = torch.stack([x & 1, y & 1]).double()
@@ -75,7 +76,7 @@ def test_crops_are_crops(
         np.random.default_rng(seed).integers(1, 256, (6, height, width, channels), dtype=np.uint8)
     )
     index = torch.tensor([3, 0, 3, 5])
-    found = crop_and_flip(zero_pad(pixels, padding), index, padding, flip, seed, step).numpy()
+    found = crop_and_flip(zero_pad(pixels, padding), index, padding, flip, seed, torch.tensor(step)).numpy()
     for crop, k in zip(found, index.tolist(), strict=True):
         candidates = (
             literal_crop(pixels[k].numpy(), padding, top, left, mirrored)
@@ -90,7 +91,7 @@ def test_every_offset_and_both_flips_come_equally_often() -> None:
     pixels = torch.arange(1, 82, dtype=torch.uint8).reshape(1, 9, 9, 1)
     seen: dict[tuple[int, bool], int] = {}
     count = 16_200
-    crops = crop_and_flip(zero_pad(pixels, 1), torch.zeros(count, dtype=torch.int64), 1, True, 0, 0)
+    crops = crop_and_flip(zero_pad(pixels, 1), torch.zeros(count, dtype=torch.int64), 1, True, 0, torch.tensor(0))
     for crop in crops[..., 0]:
         flipped = bool(crop[4, 3] > crop[4, 5])
         seen[int(crop[4, 4]), flipped] = seen.get((int(crop[4, 4]), flipped), 0) + 1
@@ -126,7 +127,13 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny: ImageSet) -> None:
 @pytest.mark.parametrize("batch_size", [1, 20, 48, 130])
 def test_every_epoch_holds_every_image_once(tiny: ImageSet, batch_size: int) -> None:
     steps = -(-48 * 5 // batch_size)
-    order = torch.cat([stream(tiny, batch_size=batch_size).indices(t) for t in range(steps)])
+
+    def indices(step: int) -> torch.Tensor:
+        batches = stream(tiny, batch_size=batch_size)
+        batches.prepare(step)
+        return batches.indices(torch.tensor(step))
+
+    order = torch.cat([indices(step) for step in range(steps)])
     epochs = order[: 48 * 5].reshape(5, 48)
     assert all(epoch.sort().values.tolist() == list(range(48)) for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1])

@@ -13,33 +13,33 @@ SHORT = CIFAR.scaled(100)
 
 
 def test_an_earlier_start_is_followed_unless_something_else_is_asked_for() -> None:
-    earlier = {"device": "cpu", "threads": 3, "compiled": False}
-    assert Execution().settle(CIFAR, earlier) == earlier
-    assert Execution(threads=2).settle(CIFAR, earlier) == {**earlier, "threads": 2}
-    assert Execution(compile="no").settle(CIFAR, {**earlier, "compiled": True}) == earlier
+    earlier = {"device": "cpu", "threads": 3, "compiled": False, "captured": False, "recomputed": False}
+    assert Execution().settle(CIFAR, 20, earlier) == earlier
+    assert Execution(threads=2).settle(CIFAR, 20, earlier) == {**earlier, "threads": 2}
+    assert Execution(compile="no").settle(CIFAR, 20, {**earlier, "compiled": True}) == earlier
 
 
 def test_long_runs_are_compiled_where_there_is_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     cpu = Execution(device="cpu", threads=1)
-    assert cpu.settle(CIFAR, None)["compiled"]
-    assert not cpu.settle(SHORT, None)["compiled"]
-    assert Execution(device="cpu", compile="yes").settle(SHORT, None)["compiled"]
+    assert cpu.settle(CIFAR, 20, None)["compiled"]
+    assert not cpu.settle(SHORT, 20, None)["compiled"]
+    assert Execution(device="cpu", compile="yes").settle(SHORT, 20, None)["compiled"]
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not cpu.settle(CIFAR, None)["compiled"]
+    assert not cpu.settle(CIFAR, 20, None)["compiled"]
     with pytest.raises(ResnetlabError, match="needs Linux and a C"):
-        Execution(device="cpu", compile="yes").settle(SHORT, None)
+        Execution(device="cpu", compile="yes").settle(SHORT, 20, None)
 
 
 def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert [Execution(jobs=jobs).settle(SHORT, None)["threads"] for jobs in (1, 3, 16)] == [8, 2, 1]
+    assert [Execution(jobs=jobs).settle(SHORT, 20, None)["threads"] for jobs in (1, 3, 16)] == [8, 2, 1]
 
 
 def test_a_run_that_was_started_on_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     earlier = {"device": "cuda", "threads": 3, "compiled": False}
     with pytest.raises(ResnetlabError, match="no cuda device here; use --device cpu"):
-        Execution().settle(SHORT, earlier)
-    assert Execution(device="cpu").settle(SHORT, earlier)["device"] == "cpu"
+        Execution().settle(SHORT, 20, earlier)
+    assert Execution(device="cpu").settle(SHORT, 20, earlier)["device"] == "cpu"

@@ -15,7 +15,18 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.networks import build
 from resnetlab.networks.resnet import ResNet
 from resnetlab.training import checkpoint
-from resnetlab.training.loop import DivergedError, Event, Report, State, Stepped, WarmedUp, objective, start, train
+from resnetlab.training.loop import (
+    DivergedError,
+    Event,
+    Report,
+    State,
+    Stepped,
+    WarmedUp,
+    launched,
+    objective,
+    start,
+    train,
+)
 from resnetlab.training.recipe import CIFAR, Recipe
 from resnetlab.training.schedule import learning_rate
 
@@ -37,7 +48,7 @@ def run(
 ) -> tuple[State, list[Event]]:
     state = state or start(network(), recipe, CPU)
     events: list[Event] = []
-    for event in train(state, stream(tiny, recipe), recipe, objective(state.network, recipe, CPU)):
+    for event in train(state, launched(stream(tiny, recipe), objective(state.network, recipe, CPU)), recipe):
         events.append(event)
         if event == Stepped(steps or -1):
             break

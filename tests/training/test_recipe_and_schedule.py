@@ -28,6 +28,8 @@ def test_the_papers_recipe() -> None:
         "validation": 0,
         "report_every": 1000,
         "precision": "float32",
+        "decayed": "all",
+        "exact_statistics": False,
     }
     assert RECIPES["cifar-45k"] == replace(CIFAR, name="cifar-45k", validation=5000)
     assert RECIPES["cifar-warmup"] == replace(CIFAR, name="cifar-warmup", warmup_rate=0.01)
@@ -105,7 +107,7 @@ def test_fields_from_text() -> None:
         ("learning_rate=-1", "more than 0"),
         ("learning_rate=nan", "more than 0"),
         ("drops=3,1", "ascending"),
-        ("precision=float8", "float32 or bfloat16"),
+        ("precision=float8", "float32 or tfloat32 or bfloat16"),
         ("name=x", "no field 'name'"),
         ("iterations=0", "at least 1"),
     ],

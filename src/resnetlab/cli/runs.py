@@ -20,7 +20,7 @@ from resnetlab.experiments.definitions import (
     experiment,
     folder_name,
 )
-from resnetlab.experiments.execution import Compile, Device, Execution, choose_device
+from resnetlab.experiments.execution import Choice, Device, Execution, choose_device
 from resnetlab.experiments.runner import default_jobs, run_cells
 from resnetlab.models import load as load_model
 from resnetlab.networks.resnet import Version, architecture, with_options
@@ -48,7 +48,7 @@ def train(
     version: Version = "v1",
     device: Device = "auto",
     threads: Count = None,
-    compile: Compile = "auto",
+    compile: Choice = "auto",
     data_dir: Path = Path("data"),
     image_size: Count = None,
 ) -> None:
@@ -144,7 +144,7 @@ def reproduce(
     out: Path = Path("runs"),
     jobs: Count = None,
     threads: Count = None,
-    compile: Compile = "auto",
+    compile: Choice = "auto",
     data: Name = None,
     data_dir: Path = Path("data"),
 ) -> None:

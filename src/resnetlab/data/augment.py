@@ -32,15 +32,15 @@ def crop_and_flip(
     padding: int,
     flip: bool,
     seed: int,
-    step: int,
+    step: Int64[Tensor, ""],
 ) -> UInt8[Tensor, "b h w c"]:
     """Random crops, flipped left to right half of the time, of the `index`-th images, `padding` pixels smaller.
 
-    The batch of step t is drawn from (seed, t) alone.
+    The batch of step t is drawn from (seed, t) alone, and t may be a number that only the device knows.
     """
     device = padded.device
     height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
-    draw = bits(torch.arange(len(index), device=device), seed, 1, step)
+    draw = bits(torch.arange(len(index), device=device), seed, 1, last=step)
     top, left = draw % 65_536 % (2 * padding + 1), (draw >> 16) % 65_536 % (2 * padding + 1)
     rows = top[:, None] + torch.arange(height, device=device)
     columns = torch.arange(width, device=device).expand(len(index), width)

@@ -33,21 +33,33 @@ class Stream:
         self.padding = padding
         self.flip = flip
         self._padded = zero_pad(images.pixels, padding)
-        self._order = lru_cache(maxsize=2)(lambda epoch: permutation(len(images), seed, epoch, images.pixels.device))
+        device = images.pixels.device
+        self._epochs = 1 + -(-batch_size // len(images))  # that a batch can reach into
+        self._order = lru_cache(self._epochs)(lambda epoch: permutation(len(images), seed, epoch, device))
+        self._window = torch.empty(self._epochs * len(images), dtype=torch.int64, device=device)
+        self._first = torch.zeros((), dtype=torch.int64, device=device)
+        self._epoch: int | None = None
+        self._places = torch.arange(batch_size, device=device)
 
     def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
         """Augmented, preprocessed images and their labels for step `step`, counted from 0."""
+        self.prepare(step)
+        return self.draw(torch.full((), step, device=self._first.device))
+
+    def prepare(self, step: int) -> None:
+        """Lay out the order of the epochs that the batch of this step is from, if it is not there."""
+        epoch, n = step * self.batch_size // len(self.images), len(self.images)
+        if epoch != self._epoch:
+            self._window.copy_(torch.cat([self._order(epoch + k) for k in range(self._epochs)]))
+            self._first.fill_(epoch * n)
+            self._epoch = epoch
+
+    def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
+        """The batch of a step that is prepared, by arithmetic on the device alone."""
         index = self.indices(step)
         pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step)
         return preprocess(pixels, self.mean), self.images.labels[index]
 
-    def indices(self, step: int) -> Int64[Tensor, "b"]:
-        """Which images the batch of this step holds."""
-        first, n = step * self.batch_size, len(self.images)
-        last = first + self.batch_size
-        return torch.cat(
-            [
-                self._order(epoch)[max(first - epoch * n, 0) : last - epoch * n]
-                for epoch in range(first // n, (last - 1) // n + 1)
-            ]
-        )
+    def indices(self, step: Int64[Tensor, ""]) -> Int64[Tensor, "b"]:
+        """Which images the batch of a step that is prepared holds."""
+        return self._window[step * self.batch_size - self._first + self._places]

@@ -29,12 +29,14 @@ class Counts:
 
 def count(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> Counts:
     """Errors of whatever turns images into logits, over batches of any sizes."""
-    totals = torch.zeros(3, dtype=torch.float64)
+    totals: Tensor | None = None
     with torch.no_grad():
         for images, labels in batches:
             logits = logits_of(images).float()
             loss = F.cross_entropy(logits, labels, reduction="sum")
             errors = (logits.argmax(1) != labels).sum()
-            totals += torch.stack([errors.double(), loss.double(), loss.new_tensor(len(labels)).double()]).cpu()
-    errors_, loss_sum, images_ = totals.tolist()
-    return Counts(int(errors_), int(images_), loss_sum)
+            images_ = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
+            counts = torch.stack([errors.double(), loss.double(), images_])
+            totals = counts if totals is None else totals + counts  # read once, at the end
+    errors_, loss_sum, count_ = [0.0, 0.0, 0.0] if totals is None else totals.tolist()
+    return Counts(int(errors_), int(count_), loss_sum)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.execution import Execution
 from resnetlab.files import read_json_lines
 from resnetlab.models import Model, save
+from resnetlab.networks.measure import set_exact_statistics
+from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
+from resnetlab.training.captured import CapturedStep
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
-from resnetlab.training.loop import Report, Stepped, WarmedUp, objective, start, train
+from resnetlab.training.loop import Report, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.run import RunFolder
@@ -60,7 +64,7 @@ def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None 
     channels, height, width = images.image_shape
     row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
     check_image_size(row, height, width)
-    execution.settle(cell.recipe, None)  # refuse what cannot be before a folder is made
+    execution.settle(cell.recipe, row.depth, None)  # refuse what cannot be before a folder is made
     config = {
         "data": {
             "name": images.name,
@@ -76,7 +80,7 @@ def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None 
         if record.result is None:
             source = str(Path(cell.source).resolve()) if Path(cell.source).exists() else cell.source
             places = {"source": source, "data_dir": str(cell.data_dir.resolve())}
-            record.set_execution(execution.settle(cell.recipe, record.execution) | places)
+            record.set_execution(execution.settle(cell.recipe, row.depth, record.execution) | places)
             yield from _train(cell, row, images, record, wish)
         else:
             yield Progress(cell.recipe.iterations, cell.recipe.iterations, *last_errors(folder))
@@ -99,7 +103,7 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(cell.seed)
     preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.train.pixels)).to(device)
-    network = ResNet(row)
+    network = recomputed(ResNet(row)) if settings["recomputed"] else ResNet(row)
     state = start(network, recipe, device)
     record.resume(state)
     record.log("start", step=state.step, **environment(device))
@@ -113,12 +117,15 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     if images.validation is not None:
         splits["validation"] = images.validation.to(device)
     forward = objective(state.network, recipe, device, compiled=settings["compiled"])
-    for event in train(state, stream, recipe, forward):
+    eagerly = torch.compiler.set_stance("force_eager") if settings["compiled"] else nullcontext()
+    take = CapturedStep(stream, forward, device) if settings["captured"] else launched(stream, forward)
+    for event in train(state, take, recipe):
         match event:
             case WarmedUp():
                 record.add_metrics({"event": "warmed_up", **asdict(event)})
             case Report():
-                line = asdict(event) | _test(state.network, splits, preprocessing)
+                with eagerly:
+                    line = asdict(event) | _test(state.network, splits, preprocessing)
                 record.add_metrics(line)
                 record.log("report", step=state.step)
                 progress = replace(progress, train_error=line["train_error"], test_error=line["test_error"])
@@ -131,11 +138,17 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
                     raise Interrupted(f"stopped at step {step:,} and saved; the same command goes on from there")
                 yield progress
     record.save(state)
-    _finish(record, network, preprocessing, len(images.test), state.warmed_up_at)
+    errors = {key: value for key, value in curve(record.path)[-1].items() if key.endswith(("_error", "_loss"))}
+    if recipe.exact_statistics:
+        with eagerly:
+            pixels = torch.split(stream.images.pixels, recipe.batch_size)
+            set_exact_statistics(network, (preprocessing(part) for part in pixels if len(part) == recipe.batch_size))
+            errors |= _test(network, splits, preprocessing)
+    _finish(record, network, preprocessing, {"errors": errors, "images": len(images.test)}, state.warmed_up_at)
 
 
 def _finish(
-    record: RunFolder, network: ResNet, preprocessing: Preprocessing, test_images: int, warmed_up_at: int | None
+    record: RunFolder, network: ResNet, preprocessing: Preprocessing, found: dict[str, Any], warmed_up_at: int | None
 ) -> None:
     """Write the model file and the result, which marks the run as finished."""
     finished = {
@@ -145,12 +158,16 @@ def _finish(
     provenance = {key: record.config[key] for key in ("data", "recipe", "seed")} | finished
     classes = tuple(record.config["data"]["classes"])
     save(Model(network, preprocessing, classes, provenance), record.path / "model.safetensors")
-    last = curve(record.path)[-1]
+    exact = ", exact batch-norm statistics" if record.config["recipe"]["exact_statistics"] else ""
+    validated = [point for point in curve(record.path) if "validation_error" in point]
+    best = min(validated, key=lambda point: point["validation_error"], default={})
+    chosen = {key: best[key] for key in ("step", "validation_error", "test_error") if best}
     record.finish(
         {
-            "protocol": PROTOCOL,
-            **{key: value for key, value in last.items() if key.endswith(("_error", "_loss"))},
-            "test_images": test_images,
+            "protocol": PROTOCOL + exact,
+            **found["errors"],
+            **({"best_on_validation": chosen} if chosen else {}),
+            "test_images": found["images"],
             "warmed_up_at": warmed_up_at,
             **finished,
         }
@@ -162,6 +179,6 @@ def _test(network: torch.nn.Module, splits: dict[str, Images], preprocessing: Pr
     """Error and loss of each split."""
     found: dict[str, float] = {}
     for name, images in splits.items():
-        counts = single_view(network, images, preprocessing)
+        counts = single_view(network, images, preprocessing, 500 if images.pixels.device.type == "cpu" else 2500)
         found |= {f"{name}_error": counts.error, f"{name}_loss": counts.loss}
     return found

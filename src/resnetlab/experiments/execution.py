@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.training.recipe import Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
-Compile = Literal["auto", "yes", "no"]
+Choice = Literal["auto", "yes", "no"]
+WITHOUT_RECOMPUTING = 250  # layers; activations of deeper networks take gigabytes
 WORTH_COMPILING = 1500  # steps; compiling a CIFAR network costs a CPU the time that about 800 of them save
 
 
@@ -22,11 +24,15 @@ class Execution:
 
     device: Device = "auto"
     threads: int | None = None
-    compile: Compile = "auto"
+    compile: Choice = "auto"
     jobs: int = 1
+    capture: Choice = "auto"
+    recompute: Choice = "auto"
 
-    def settle(self, recipe: Recipe, earlier: dict[str, Any] | None) -> dict[str, Any]:
+    def settle(self, recipe: Recipe, depth: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
         """What is done on this machine: as asked, else as in the run's earlier start, so that it rounds alike.
+
+        `depth` is the network's number of layers.
 
         Raises:
             ResnetlabError: a device or a compiler is asked for, or was used earlier, that is not there.
@@ -34,11 +40,25 @@ class Execution:
         earlier = earlier or {}
         device = choose_device(earlier.get("device", "auto") if self.device == "auto" else self.device)
         threads = self.threads or earlier.get("threads") or max(1, torch.get_num_threads() // self.jobs)
-        if self.compile == "auto" and "compiled" in earlier:
-            compiled = earlier["compiled"]
-        else:
-            compiled = _should_compile(self.compile, recipe, device)
-        return {"device": device.type, "threads": threads, "compiled": compiled}
+        if device.type == "cpu" and recipe.precision == "tfloat32":
+            raise ResnetlabError("precision tfloat32 is NVIDIA's; on a processor use float32 or bfloat16")
+
+        def settled(name: str, choice: Choice, otherwise: Callable[[], bool]) -> bool:
+            if choice == "auto":
+                return bool(earlier[name]) if name in earlier else otherwise()
+            return choice == "yes"
+
+        if self.compile == "yes" and not can_compile(device):
+            raise ResnetlabError("--compile yes: torch.compile needs Linux and a C++ compiler here; use --compile no")
+        return {
+            "device": device.type,
+            "threads": threads,
+            "compiled": settled(
+                "compiled", self.compile, lambda: can_compile(device) and recipe.iterations >= WORTH_COMPILING
+            ),
+            "captured": settled("captured", self.capture, lambda: device.type == "cuda"),
+            "recomputed": settled("recomputed", self.recompute, lambda: depth > WITHOUT_RECOMPUTING),
+        }
 
 
 def choose_device(device: Device) -> torch.device:
@@ -53,10 +73,7 @@ def choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if cuda and device != "cpu" else "cpu")
 
 
-def _should_compile(choice: Compile, recipe: Recipe, device: torch.device) -> bool:
-    """Long runs repay compiling; on a CPU it needs a C++ compiler, on a GPU Triton, both found on Linux."""
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works: on a CPU it needs a C++ compiler, on a GPU Triton, both found on Linux."""
     compilers = (os.environ.get("CXX", "g++"), "clang++")
-    possible = platform.system() == "Linux" and (device.type == "cuda" or any(map(shutil.which, compilers)))
-    if choice == "yes" and not possible:
-        raise ResnetlabError("--compile yes: torch.compile needs Linux and a C++ compiler here; use --compile no")
-    return choice == "yes" or (choice == "auto" and possible and recipe.iterations >= WORTH_COMPILING)
+    return platform.system() == "Linux" and (device.type == "cuda" or any(map(shutil.which, compilers)))

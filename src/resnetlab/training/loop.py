@@ -22,6 +22,17 @@ class Batches(Protocol):
         """Images as the network sees them, and labels."""
 
 
+@runtime_checkable
+class ResidentBatches(Batches, Protocol):
+    """The same where the data is on the device, and so is t: drawing a batch is arithmetic there."""
+
+    def prepare(self, step: int) -> None:
+        """Have at hand what the batch of this step is drawn from."""
+
+    def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
+        """The batch of a step that is prepared."""
+
+
 @dataclass
 class State:
     """All that a run is between two steps. Tallies are (summed loss, errors, images), kept on the device."""
@@ -60,8 +71,10 @@ class Report:
     train_loss: float
 
 
+COMPILED_WHOLE = 9  # blocks; compiling deeper networks costs minutes, and their blocks, once for each shape, seconds
 Event = Stepped | WarmedUp | Report
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Step = Callable[[State, float], None]
 
 
 class DivergedError(ArithmeticError):
@@ -71,12 +84,11 @@ class DivergedError(ArithmeticError):
 def start(network: nn.Module, recipe: Recipe, device: torch.device) -> State:
     """The state before the first step: the network on its device, and the paper's optimizer."""
     network = network.to(device).to(memory_format=torch.channels_last)
+    decayed = [p for p in network.parameters() if p.ndim > 1 or recipe.decayed == "all"]
+    free = [p for p in network.parameters() if p.ndim <= 1 and recipe.decayed == "weights"]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(
-        network.parameters(),
-        recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        fused=True,
+        [group for group in groups if group["params"]], recipe.learning_rate, momentum=recipe.momentum, fused=True
     )
     state = State(network, optimizer)
     state.tally, state.window = state.tally.to(device), state.window.to(device)
@@ -84,21 +96,43 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device) -> State:
 
 
 def objective(network: nn.Module, recipe: Recipe, device: torch.device, compiled: bool = False) -> Objective:
-    """The step's forward pass: images and labels in, mean cross-entropy and number of errors out."""
+    """The step's forward pass: images and labels in, mean cross-entropy and counts for the tallies out."""
+
+    if device.type == "cuda":
+        kind = "tf32" if recipe.precision == "tfloat32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = kind
+        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
     def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = network(images)
         logits = logits.float()
-        return F.cross_entropy(logits, labels), (logits.argmax(1) != labels).sum()
+        loss = F.cross_entropy(logits, labels)
+        errors = (logits.argmax(1) != labels).sum()
+        with torch.no_grad():
+            images_ = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
+            return loss, torch.stack([loss.double() * len(labels), errors.double(), images_])
 
     if not compiled:
         return forward
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a GPU that nobody asked for
-    return torch.compile(forward)
+    blocks = outermost_blocks(network)
+    if len(blocks) <= COMPILED_WHOLE:
+        return torch.compile(forward, dynamic=False)
+    for block in blocks:
+        block.compile(dynamic=False)
+    return forward
 
 
-def train(state: State, batches: Batches, recipe: Recipe, forward: Objective) -> Iterator[Event]:
+def outermost_blocks(network: nn.Module) -> list[nn.Module]:
+    """The parts that repeat: modules inside the network whose class is not torch's own, and not in another such."""
+    found: list[nn.Module] = []
+    for child in network.children():
+        found += outermost_blocks(child) if type(child).__module__.startswith("torch.") else [child]
+    return found
+
+
+def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
     """Train from `state.step` to the recipe's end. After a `Stepped` the state is whole and can be saved.
 
     Raises:
@@ -107,7 +141,7 @@ def train(state: State, batches: Batches, recipe: Recipe, forward: Objective) ->
     state.network.train()
     while state.step < recipe.iterations:
         rate = learning_rate(recipe, state.step, state.warmed_up_at)
-        take_step(state, batches, rate, forward)
+        step(state, rate)
         warming = recipe.warmup_rate is not None and state.warmed_up_at is None
         if warming and state.step % recipe.warmup_window == 0:
             _, error = _means(state.window)
@@ -122,21 +156,31 @@ def train(state: State, batches: Batches, recipe: Recipe, forward: Objective) ->
         yield Stepped(state.step)
 
 
-def take_step(state: State, batches: Batches, rate: float, forward: Objective) -> None:
-    """One step of stochastic gradient descent, tallied."""
-    images, labels = batches.batch(state.step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    loss, errors = forward(images, labels)
+def launched(batches: Batches, forward: Objective) -> Step:
+    """Steps whose operations are launched one by one."""
+
+    def step(state: State, rate: float) -> None:
+        set_rate(state, rate)
+        descend(state, *batches.batch(state.step), forward)
+        state.step += 1
+
+    return step
+
+
+def descend(state: State, images: Tensor, labels: Tensor, forward: Objective) -> None:
+    """One step of stochastic gradient descent, tallied. Nothing waits for the device."""
+    loss, counts = forward(images, labels)
     state.optimizer.zero_grad()
     torch.autograd.backward(loss)
     state.optimizer.step()
-    state.step += 1
-    counts = torch.stack(
-        [loss.detach().double() * len(labels), errors.double(), errors.new_tensor(len(labels)).double()]
-    )
     state.tally += counts
     state.window += counts
+
+
+def set_rate(state: State, rate: float | Tensor) -> None:
+    """The learning rate of the steps to come."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
 
 
 def _means(tally: Tensor) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from typing import Literal, get_args, get_type_hints
 
 from resnetlab.errors import ResnetlabError, near_matches
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tfloat32", "bfloat16"]
+Decayed = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,12 @@ class Recipe:
     report_every: int = 1000
     """Steps between two points of the curves; Figure 6 has one per 1,000."""
     precision: Precision = "float32"
-    """Of activations and multiplications; weights, their updates and batch statistics are float32 either way."""
+    """Of activations and multiplications (tfloat32: of multiplications alone, on NVIDIA's cards); weights, their
+    updates and batch statistics are float32 in any case."""
+    decayed: Decayed = "all"
+    """Parameters with weight decay; `weights` leaves out biases and batch normalisation."""
+    exact_statistics: bool = False
+    """After training, batch normalisation's statistics are those of all training images, as on ImageNet."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "warmup_window", "report_every"):
@@ -144,6 +150,12 @@ def _parse(name: str, text: str) -> object:
             return kind(text)
         return {choice: choice for choice in get_args(kind)}[text]
     except (KeyError, ValueError):
-        forms = {bool: "true or false", int: "a whole number", float: "a number", Precision: "float32 or bfloat16"}
-        form = forms.get(kind, "whole numbers with commas" if kind == tuple[int, ...] else "a number or none")
+        forms = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            float | None: "a number or none",
+            tuple[int, ...]: "whole numbers with commas",
+        }
+        form = forms.get(kind) or " or ".join(get_args(kind))
         raise ResnetlabError(f"{name}={text}: the value must be {form}") from None

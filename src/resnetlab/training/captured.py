@@ -1,0 +1,66 @@
+"""Whole steps as one CUDA graph, so that the processor replays and does nothing else."""
+
+import torch
+
+from resnetlab.training.loop import Objective, ResidentBatches, State, descend, set_rate
+
+LAUNCHED_FIRST = 3  # steps that are launched one by one, in which kernels are compiled and memory is found
+
+
+class CapturedStep:
+    """Steps that are arithmetic on the device alone: step number, learning rate and data are there too.
+
+    The first few are launched one by one, one is recorded, and all others are replays of it, each of which is a
+    single launch. Numbers are those of launched steps. On a processor all of them are launched.
+    """
+
+    def __init__(self, batches: ResidentBatches, forward: Objective, device: torch.device) -> None:
+        self.batches = batches
+        self.forward = forward
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.rate = torch.zeros((), device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._launched = 0
+        self._at: tuple[int, float] | None = None
+
+    def __call__(self, state: State, rate: float) -> None:
+        """Take one step at this learning rate."""
+        if self._at is None or self._at[0] != state.step:
+            self.step.fill_(state.step)
+        if self._at is None or self._at[1] != rate:
+            self.rate.fill_(rate)
+        self.batches.prepare(state.step)
+        if self._graph is None and self._stream is not None and self._launched >= LAUNCHED_FIRST:
+            self._graph = self._record(state, self._stream)
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._stream is None:
+            self._take(state)
+        else:
+            self._take_aside(state, self._stream)
+        state.step += 1
+        self._at = state.step, rate
+
+    def _take(self, state: State) -> None:
+        set_rate(state, self.rate)
+        descend(state, *self.batches.draw(self.step), self.forward)
+        self.step += 1
+
+    def _take_aside(self, state: State, stream: torch.cuda.Stream) -> None:
+        """One launched step on the stream that is recorded later, for autograd remembers streams."""
+        current = torch.cuda.current_stream(self.step.device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            self._take(state)
+        current.wait_stream(stream)
+        self._launched += 1
+
+    def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+        """The graph of one step, which recording does not take."""
+        graph = torch.cuda.CUDAGraph()
+        state.optimizer.zero_grad()  # gradients are to live in the graph's own memory
+        torch.cuda.synchronize(self.step.device)
+        with torch.cuda.graph(graph, stream=stream):
+            self._take(state)
+        return graph

@@ -1,0 +1,86 @@
+"""Steps as arithmetic on the device against launched ones; on a GPU, replays of their graph too."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from resnetlab.data.augment import per_pixel_mean
+from resnetlab.data.images import ImageSet
+from resnetlab.data.stream import Stream
+from resnetlab.networks import build
+from resnetlab.training.captured import LAUNCHED_FIRST, CapturedStep
+from resnetlab.training.loop import Report, State, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.recipe import CIFAR, Recipe
+
+RECIPE = replace(
+    CIFAR.scaled(40), batch_size=20, padding=1, report_every=5, warmup_rate=0.01, warmup_error=60.0, warmup_window=4
+)
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"))
+
+
+def run(
+    tiny: ImageSet, recipe: Recipe, device: str, captured: bool, stop: int | None = None, state: State | None = None
+) -> tuple[State, list[object]]:
+    where = torch.device(device)
+    torch.manual_seed(3)
+    state = state or start(build("cifar_resnet8", num_classes=4), recipe, where)
+    images = tiny.train.to(where)
+    mean = per_pixel_mean(images.pixels)
+    stream = Stream(images, mean, recipe.batch_size, 0, recipe.padding, recipe.flip)
+    forward = objective(state.network, recipe, where)
+    step = CapturedStep(stream, forward, where) if captured else launched(stream, forward)
+    events: list[object] = []
+    for event in train(state, step, recipe):
+        events.append(event)
+        if event == Stepped(stop or -1):
+            break
+    return state, events
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_steps_are_launched_steps(tiny: ImageSet, device: str, precision: str) -> None:
+    recipe = replace(RECIPE, precision=precision)
+    (plain, expected), (fast, found) = (run(tiny, recipe, device, captured) for captured in (False, True))
+    assert fast.step == plain.step == 40
+    assert fast.warmed_up_at == plain.warmed_up_at
+    assert [type(event) for event in found] == [type(event) for event in expected]
+    assert any(isinstance(event, WarmedUp) for event in found)
+    for ours, theirs in zip(found, expected, strict=True):
+        if isinstance(ours, Report) and isinstance(theirs, Report):
+            assert ours.learning_rate == theirs.learning_rate
+            assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.02)
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    for key, value in plain.network.state_dict().items():
+        scale = float(value.float().abs().max()) or 1.0
+        torch.testing.assert_close(fast.network.state_dict()[key], value, rtol=0, atol=tolerance * scale, msg=key)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("stop", [1, LAUNCHED_FIRST, LAUNCHED_FIRST + 1, 23])
+def test_a_captured_run_that_stops_goes_on_alike(tiny: ImageSet, device: str, stop: int) -> None:
+    whole, _ = run(tiny, RECIPE, device, captured=True)
+    half, _ = run(tiny, RECIPE, device, captured=True, stop=stop)
+    again, _ = run(tiny, RECIPE, device, captured=True, state=half)  # a new step function, as after a restart
+    assert (again.step, again.warmed_up_at) == (40, whole.warmed_up_at)
+    for key, value in whole.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_the_rate_is_the_schedules(tiny: ImageSet) -> None:
+    seen: list[float] = []
+    where = torch.device("cpu")
+    state = start(build("cifar_resnet8", num_classes=4), RECIPE, where)
+    stream = Stream(tiny.train, per_pixel_mean(tiny.train.pixels), 20, 0, 1, True)
+    step = CapturedStep(stream, objective(state.network, RECIPE, where), where)
+
+    def watched(state: State, rate: float) -> None:
+        step(state, rate)
+        (used,) = {float(group["lr"]) for group in state.optimizer.param_groups}
+        assert used == pytest.approx(rate)
+        assert int(step.step) == state.step
+        seen.append(rate)
+
+    list(train(state, watched, RECIPE))
+    assert sorted(set(seen), reverse=True) == pytest.approx([0.1, 0.01, 0.001])
