@@ -12,25 +12,19 @@ RUN = "from resnetlab.cli import main; main()"
 
 
 @pytest.mark.skipif(not (sys.platform == "linux" and shutil.which("g++")), reason="needs Linux and g++")
-def test_compiled_training_learns_as_eager_training(tiny_npz: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recompute", ["no", "yes"])  # yes: compiled block by block
+def test_compiled_training_learns_as_eager_training(tiny_npz: Path, tmp_path: Path, recompute: str) -> None:
     curves = {}
     for choice in ("yes", "no"):
-        options = [
-            "--network",
-            "cifar_resnet8",
-            "--iterations",
-            "20",
-            "--set",
-            "report_every=1",
-            "--compile",
-            choice,
-            "--out",
-            str(tmp_path / choice),
-        ]
-        command = [sys.executable, "-c", RUN, "train", "--data", str(tiny_npz), *options]
+        out = tmp_path / choice
+        options = f"--network cifar_resnet14 --iterations 20 --set report_every=1 --compile {choice}".split()
+        changed = ["--recompute", recompute if choice == "yes" else "no", "--out", str(out)]
+        command = [sys.executable, "-c", RUN, "train", "--data", str(tiny_npz), *options, *changed]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        lines = (tmp_path / choice / "metrics.jsonl").read_text().splitlines()
+        lines = (out / "metrics.jsonl").read_text().splitlines()
         curves[choice] = [json.loads(line)["train_loss"] for line in lines]
-        assert json.loads((tmp_path / choice / "execution.json").read_text())["compiled"] == (choice == "yes")
+        execution = json.loads((out / "execution.json").read_text())
+        assert execution["compiled"] == (choice == "yes")
+        assert execution["recomputed"] == (choice == "yes" and recompute == "yes")
     assert curves["yes"][0] == pytest.approx(curves["no"][0], rel=1e-3)
     assert curves["yes"][:3] == pytest.approx(curves["no"][:3], rel=0.05)

@@ -49,6 +49,8 @@ def train(
     device: Device = "auto",
     threads: Count = None,
     compile: Choice = "auto",
+    capture: Choice = "auto",
+    recompute: Choice = "auto",
     data_dir: Path = Path("data"),
     image_size: Count = None,
 ) -> None:
@@ -67,6 +69,8 @@ def train(
         device: auto takes the GPU where there is one.
         threads: Processor threads; left out, one a core.
         compile: auto compiles runs that are long enough to repay it.
+        capture: Whole steps as one CUDA graph; auto does so on a GPU.
+        recompute: Activations anew for the gradients, to save memory; auto does so beyond 250 layers.
         data_dir: Where cifar10 and cifar100 are, or are downloaded to.
         image_size: Resize a folder's images to squares of this side in pixels.
     """
@@ -79,8 +83,9 @@ def train(
     cell = Cell(data, row, chosen, seed, data_dir, image_size)
     introduce(images)
     say(f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} iterations: {folder}")
+    execution = Execution(device, threads, compile, capture=capture, recompute=recompute)
     with Monitor(console) as monitor:
-        for progress in run(cell, folder, Execution(device, threads, compile), images):
+        for progress in run(cell, folder, execution, images):
             monitor.show(row.label, progress)
     print_table(console, error_table(finished([folder])))
 
@@ -145,6 +150,8 @@ def reproduce(
     jobs: Count = None,
     threads: Count = None,
     compile: Choice = "auto",
+    capture: Choice = "auto",
+    recompute: Choice = "auto",
     data: Name = None,
     data_dir: Path = Path("data"),
 ) -> None:
@@ -163,6 +170,8 @@ def reproduce(
         jobs: Runs at the same time; left out, one a core for the digits on a CPU, else one.
         threads: Processor threads a run; left out, they share the cores.
         compile: auto compiles runs that are long enough to repay it.
+        capture: Whole steps as one CUDA graph; auto does so on a GPU.
+        recompute: Activations anew for the gradients, to save memory; auto does so beyond 250 layers.
         data: Another data set in place of the scale's own.
         data_dir: Where CIFAR is, or is downloaded to.
     """
@@ -173,10 +182,11 @@ def reproduce(
     jobs = jobs or default_jobs(wanted, SCALES[scale].side_by_side, choose_device(device))
     labels = {key: c.network.label + (f", seed {c.seed}" if seeds > 1 else "") for key, c in wanted.items()}
     ends: dict[str, tuple[str, str]] = {}
+    execution = Execution(device, threads, compile, capture=capture, recompute=recompute)
     with Monitor(console) as monitor:
         for key, cell in wanted.items():
             monitor.expect(labels[key], cell.recipe.iterations)
-        for update in run_cells(wanted, out, Execution(device, threads, compile), jobs):
+        for update in run_cells(wanted, out, execution, jobs):
             if update.progress:
                 monitor.show(labels[update.name], update.progress)
             if update.ended:

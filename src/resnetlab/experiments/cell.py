@@ -50,16 +50,28 @@ class Progress:
     message: str = ""
 
 
-def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None = None) -> Iterator[Progress]:
+def load_images(source: str, data_dir: Path, image_size: int | None) -> ImageSet:
+    """The images of a cell's source.
+
+    Raises:
+        ResnetlabError: they cannot be read.
+    """
+    return load(source, data_dir, Fit.square(image_size) if image_size else None)
+
+
+def run(
+    cell: Cell, folder: Path, execution: Execution, images: ImageSet | None = None, wish: Wish | None = None
+) -> Iterator[Progress]:
     """Train, test and record the cell in its run folder, yielding progress; at once if it is finished there.
 
-    `images` are those of `cell.source`, where they have been loaded already.
+    `images` are those of `cell.source`, where they have been loaded already; `wish` is the caller's, where it is the
+    caller who listens to Ctrl-C.
 
     Raises:
         ResnetlabError: the data cannot be read, the network does not fit it, the folder holds another run.
         Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
     """
-    images = images or load(cell.source, cell.data_dir, Fit.square(cell.image_size) if cell.image_size else None)
+    images = images or load_images(cell.source, cell.data_dir, cell.image_size)
     images = images.with_validation(cell.recipe.validation)
     channels, height, width = images.image_shape
     row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
@@ -76,7 +88,7 @@ def run(cell: Cell, folder: Path, execution: Execution, images: ImageSet | None 
         "recipe": asdict(cell.recipe),
         "seed": cell.seed,
     }
-    with RunFolder.open(folder, config) as record, on_request() as wish:
+    with RunFolder.open(folder, config) as record, nullcontext(wish) if wish else on_request() as wish:
         if record.result is None:
             source = str(Path(cell.source).resolve()) if Path(cell.source).exists() else cell.source
             places = {"source": source, "data_dir": str(cell.data_dir.resolve())}
@@ -116,7 +128,7 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     splits = {"test": images.test.to(device)}
     if images.validation is not None:
         splits["validation"] = images.validation.to(device)
-    forward = objective(state.network, recipe, device, compiled=settings["compiled"])
+    forward = objective(state.network, recipe, device, settings["compiled"], settings["recomputed"])
     eagerly = torch.compiler.set_stance("force_eager") if settings["compiled"] else nullcontext()
     take = CapturedStep(stream, forward, device) if settings["captured"] else launched(stream, forward)
     for event in train(state, take, recipe):

@@ -1,0 +1,81 @@
+"""Runs that take turns in one process against the same runs alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetlab.experiments import runner
+from resnetlab.experiments.cell import Cell, run
+from resnetlab.experiments.execution import Execution
+from resnetlab.experiments.runner import default_jobs, together
+from resnetlab.networks import architecture
+from resnetlab.training.interrupt import Wish
+from resnetlab.training.recipe import CIFAR
+
+ALONE = Execution(device="cpu", threads=1)
+
+
+@pytest.fixture
+def cells(tiny_npz: Path) -> dict[str, Cell]:
+    recipe = replace(CIFAR.scaled(12), batch_size=16, padding=1, report_every=4)
+    rows = {"plain": architecture("cifar_plain8"), "residual": architecture("cifar_resnet8")}
+    return {
+        f"{name}-{seed}": Cell(str(tiny_npz), row, recipe, seed) for name, row in rows.items() for seed in range(2)
+    }
+
+
+@pytest.mark.parametrize("execution", [ALONE, replace(ALONE, capture="yes")])
+@pytest.mark.parametrize("at_once", [1, 3, 9])
+def test_each_runs_numbers_are_as_if_it_ran_alone(cells, tmp_path: Path, execution: Execution, at_once: int) -> None:
+    updates = list(together(cells, tmp_path / "together", execution, at_once, Wish()))
+    assert sorted(update.name for update in updates if update.ended == "finished") == sorted(cells)
+    order = [update.name for update in updates if update.progress and update.progress.step == 6]
+    last = max(k for k, update in enumerate(updates) if update.name == order[0])
+    assert (updates.index(next(u for u in updates if u.name == order[1])) < last) == (at_once > 1)  # they take turns
+    for name, cell in cells.items():
+        list(run(cell, tmp_path / "alone" / name, execution))
+        found, expected = (tmp_path / place / name / "metrics.jsonl" for place in ("together", "alone"))
+        assert found.read_bytes() == expected.read_bytes()
+        assert (tmp_path / "together" / name / "result.json").exists()
+
+
+def test_images_are_read_once(cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    read = runner.load_images
+    monkeypatch.setattr(runner, "load_images", lambda *place: asked.append(place) or read(*place))
+    list(together(cells, tmp_path, ALONE, 4, Wish()))
+    assert len(asked) == 1
+
+
+def test_a_run_that_fails_does_not_stop_the_others(cells, tmp_path: Path) -> None:
+    cells["plain-0"] = replace(cells["plain-0"], source="nowhere")
+    cells["plain-1"] = replace(cells["plain-1"], recipe=replace(cells["plain-1"].recipe, learning_rate=1e30))
+    ended = {update.name: update for update in together(cells, tmp_path, ALONE, 4, Wish()) if update.ended}
+    kinds = {name: update.ended for name, update in ended.items()}
+    assert kinds == {"plain-0": "failed", "plain-1": "failed", "residual-0": "finished", "residual-1": "finished"}
+    assert "nowhere" in ended["plain-0"].message
+    assert "loss" in ended["plain-1"].message
+
+
+def test_a_wish_to_stop_saves_all(cells, tmp_path: Path) -> None:
+    wish, ended = Wish(), {}
+    for update in together(cells, tmp_path / "t", ALONE, 3, wish):
+        if update.ended:
+            ended[update.name] = update.ended
+        wish.to_stop = wish.to_stop or (update.progress is not None and update.progress.step == 5)
+    assert set(ended.values()) == {"interrupted"}
+    assert len(ended) == 4  # the one that had not started too
+    list(together(cells, tmp_path / "t", ALONE, 3, Wish()))
+    for name, cell in cells.items():
+        list(run(cell, tmp_path / "alone" / name, ALONE))
+        found, expected = (tmp_path / place / name / "metrics.jsonl" for place in ("t", "alone"))
+        assert found.read_bytes() == expected.read_bytes()
+
+
+def test_how_many_at_a_time(cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [default_jobs(cells, side_by_side, cpu) for side_by_side in (False, True)] == [1, 2]
+    assert default_jobs(cells, False, gpu) == 4
