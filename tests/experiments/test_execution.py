@@ -1,6 +1,7 @@
 """Device, threads and compilation: asked for, remembered, or refused."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,3 +44,13 @@ def test_a_run_that_was_started_on_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ResnetlabError, match="no cuda device here; use --device cpu"):
         Execution().settle(SHORT, 20, earlier)
     assert Execution(device="cpu").settle(SHORT, 20, earlier)["device"] == "cpu"
+
+
+def test_what_is_for_gpus_and_for_depth() -> None:
+    cpu = Execution(device="cpu", threads=1)
+    with pytest.raises(ResnetlabError, match="tfloat32 is NVIDIA's"):
+        cpu.settle(replace(SHORT, precision="tfloat32"), 20, None)
+    assert [cpu.settle(SHORT, depth, None)["recomputed"] for depth in (20, 110, 1202)] == [False, False, True]
+    assert not cpu.settle(SHORT, 20, None)["captured"]
+    asked = replace(cpu, capture="yes", recompute="no").settle(SHORT, 1202, None)
+    assert (asked["captured"], asked["recomputed"]) == (True, False)

@@ -28,6 +28,20 @@ def test_full_scale_is_the_papers_experiment() -> None:
     assert set(EXPERIMENTS["table6"].full) == {row.network for row in TABLE6 if row.network}
 
 
+def test_recipes_of_cells_are_changed() -> None:
+    changes = ("validation=5000", "precision=bfloat16", "decayed=weights", "exact_statistics=true")
+    found = cells(experiment("table6"), "full", networks=("resnet20", "resnet110"), changes=changes)
+    for cell in found.values():
+        recipe = cell.recipe
+        assert (recipe.validation, recipe.precision, recipe.decayed) == (5000, "bfloat16", "weights")
+        assert recipe.exact_statistics
+        assert recipe.iterations == 64_000
+    assert [cell.recipe.warmup_rate for cell in found.values()] == [None, 0.01]
+    assert not found.keys() & cells(experiment("table6"), "full").keys()
+    with pytest.raises(ResnetlabError, match="no field 'speed'"):
+        cells(experiment("table6"), "full", changes=("speed=1",))
+
+
 def test_cells_are_narrowed_and_named_apart() -> None:
     found = cells(experiment("figure6"), "digits", networks=("plain20", "cifar_resnet110"), iterations=64)
     assert list(found) == ["digits-cifar_plain20-digits-64-seed0", "digits-cifar_resnet110-digits-64-seed0"]

@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from resnetlab.evaluation.views import single_view
 from resnetlab.experiments import runner
-from resnetlab.experiments.cell import Cell, run
+from resnetlab.experiments.cell import Cell, curve, load_images, run
 from resnetlab.experiments.execution import Execution
 from resnetlab.experiments.runner import default_jobs, together
-from resnetlab.networks import architecture
+from resnetlab.models import load
+from resnetlab.networks import architecture, build
 from resnetlab.training.interrupt import Wish
+from resnetlab.training.loop import start
 from resnetlab.training.recipe import CIFAR
+from resnetlab.training.run import read_result
 
 ALONE = Execution(device="cpu", threads=1)
 
@@ -79,3 +83,32 @@ def test_how_many_at_a_time(cells, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [default_jobs(cells, side_by_side, cpu) for side_by_side in (False, True)] == [1, 2]
     assert default_jobs(cells, False, gpu) == 4
+
+
+def test_validation_and_exact_statistics(cells, tmp_path: Path) -> None:
+    cell = cells["residual-0"]
+    cell = replace(cell, recipe=replace(cell.recipe, validation=8, exact_statistics=True))
+    list(run(cell, tmp_path / "r", ALONE))
+    result, points = read_result(tmp_path / "r"), curve(tmp_path / "r")
+    assert result is not None
+    assert result["protocol"] == "single view, last iteration, exact batch-norm statistics"
+    best = min(points, key=lambda point: point["validation_error"])
+    assert result["best_on_validation"] == {key: best[key] for key in ("step", "validation_error", "test_error")}
+    assert result["test_loss"] != points[-1]["test_loss"]  # with other statistics
+    model = load(tmp_path / "r")
+    data = load_images(cell.source, cell.data_dir, None)
+    counts = single_view(model.network, data.test, model.preprocessing)
+    assert counts.error == result["test_error"]
+    assert counts.loss == pytest.approx(result["test_loss"])
+
+
+def test_decay_of_weights_alone(cells) -> None:
+    recipe = cells["plain-0"].recipe
+    for decayed, count in (("all", 1), ("weights", 2)):
+        state = start(build("cifar_resnet8"), replace(recipe, decayed=decayed), torch.device("cpu"))
+        groups = state.optimizer.param_groups
+        assert len(groups) == count
+        assert groups[0]["weight_decay"] == 1e-4
+        free = {id(p) for group in groups[1:] for p in group["params"]}
+        assert all(group["weight_decay"] == 0 for group in groups[1:])
+        assert free == {id(p) for p in state.network.parameters() if p.ndim <= 1 and decayed == "weights"}

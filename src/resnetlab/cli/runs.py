@@ -145,6 +145,7 @@ def reproduce(
     seeds: int = 1,
     networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (),
     iterations: Count = None,
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = (),
     device: Device = "auto",
     out: Path = Path("runs"),
     jobs: Count = None,
@@ -165,19 +166,31 @@ def reproduce(
         seeds: Runs of each network, for mean and spread.
         networks: Only these, e.g. cifar_plain20 cifar_resnet56.
         iterations: Training steps; the drops of the learning rate move in proportion.
+        set: Recipe fields to change, e.g. precision=bfloat16 validation=5000.
         device: auto takes the GPU where there is one.
         out: The folder of all runs and reports.
-        jobs: Runs at the same time; left out, one a core for the digits on a CPU, else one.
+        jobs: Runs at the same time; left out, four on a GPU, on a CPU one a core for the digits, else one.
         threads: Processor threads a run; left out, they share the cores.
         compile: auto compiles runs that are long enough to repay it.
         capture: Whole steps as one CUDA graph; auto does so on a GPU.
         recompute: Activations anew for the gradients, to save memory; auto does so beyond 250 layers.
         data: Another data set in place of the scale's own.
-        data_dir: Where CIFAR is, or is downloaded to.
+        data_dir: Where CIFAR is, or is downloaded to; or an .npz file in place of it.
     """
     at_least_one(seeds=seeds, iterations=iterations, jobs=jobs, threads=threads)
     chosen = experiment(name)
-    wanted = cells(chosen, scale, seeds=seeds, networks=networks, iterations=iterations, data=data, data_dir=data_dir)
+    if data is None and data_dir.is_file():
+        data = str(data_dir)
+    wanted = cells(
+        chosen,
+        scale,
+        seeds=seeds,
+        networks=networks,
+        iterations=iterations,
+        changes=set,
+        data=data,
+        data_dir=data_dir,
+    )
     introduce(load(data or SCALES[scale].data, data_dir))  # fail, or download, once and before anything starts
     jobs = jobs or default_jobs(wanted, SCALES[scale].side_by_side, choose_device(device))
     labels = {key: c.network.label + (f", seed {c.seed}" if seeds > 1 else "") for key, c in wanted.items()}

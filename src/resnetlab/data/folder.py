@@ -70,7 +70,8 @@ def load_npz(path: Path) -> ImageSet:
     else:
         labels = arrays["y_train"]
         classes = tuple(str(k) for k in range(int(labels.max()) + 1 if labels.size else 0))
-    return image_set(path.stem, (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]), classes)
+    train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    return image_set(path.stem, train, test, classes, note="the file's split")
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

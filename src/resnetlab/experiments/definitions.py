@@ -8,7 +8,7 @@ from typing import Literal
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.experiments.cell import Cell
 from resnetlab.networks.resnet import Architecture, architecture
-from resnetlab.training.recipe import RECIPES, Recipe
+from resnetlab.training.recipe import RECIPES, Recipe, with_fields
 
 ScaleName = Literal["digits", "full"]
 
@@ -77,15 +77,17 @@ def cells(
     seeds: int = 1,
     networks: tuple[str, ...] = (),
     iterations: int | None = None,
+    changes: tuple[str, ...] = (),
     data: str | None = None,
     data_dir: Path = Path("data"),
 ) -> dict[str, Cell]:
     """The cells of an experiment by the name of their run folder, which tells all runs of ours apart.
 
-    `networks`, `iterations` and `data` replace the experiment's own; drops move along with iterations.
+    `networks`, `iterations` and `data` replace the experiment's own; drops move along with iterations. `changes` are
+    fields of the recipes, as `field=value`.
 
     Raises:
-        ResnetlabError: an unknown network, with its near matches.
+        ResnetlabError: an unknown network or field, with its near matches, or a value that cannot be.
     """
     at = SCALES[scale]
     rows = [_small_network(name) for name in networks or getattr(experiment, scale)]
@@ -93,7 +95,8 @@ def cells(
     for seed in range(seeds):
         for row in rows:
             recipe = RECIPES[at.deep_recipe if row.depth >= DEEP else at.recipe]
-            cell = Cell(data or at.data, row, recipe.scaled(iterations or recipe.iterations), seed, data_dir)
+            recipe = with_fields(recipe.scaled(iterations or recipe.iterations), list(changes))
+            cell = Cell(data or at.data, row, recipe, seed, data_dir)
             found[folder_name(cell.source, row, cell.recipe, seed)] = cell
     return found
 

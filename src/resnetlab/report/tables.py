@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from resnetlab.files import replacing, write_json
@@ -100,7 +100,7 @@ def _row(summary: Summary) -> tuple[str, ...]:
 
 
 def _beside(summary: Summary) -> tuple[str, str]:
-    """The paper's number, and ours less the paper's (its mean where it ran several)."""
+    """The paper's number, and ours less the paper's (its mean where it ran several), and whether seeds explain it."""
     printed = next((row for row in TABLE6 if row.network == summary.network), None)
     if printed is None or printed.top1_error is None:
         return "-", "-"
@@ -108,4 +108,8 @@ def _beside(summary: Summary) -> tuple[str, str]:
     shown = f"{printed.top1_error:.2f}"
     if printed.mean is not None:
         shown += f" (best of 5; {printed.mean:.2f} ± {printed.std:.2f})"
-    return shown, f"{mean(summary.test_errors) - theirs:+.2f}"
+    difference = mean(summary.test_errors) - theirs
+    if len(summary.test_errors) == 1:
+        return shown, f"{difference:+.2f}"
+    spread = stdev(summary.test_errors)
+    return shown, f"{difference:+.2f} ({'within' if abs(difference) <= spread else 'beyond'} ± {spread:.2f})"

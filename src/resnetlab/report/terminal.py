@@ -12,6 +12,7 @@ from resnetlab.experiments.cell import Progress
 from resnetlab.report.tables import Table
 
 PLAIN_EVERY_SECONDS = 15.0
+DRAWN_EVERY_SECONDS = 0.1  # a step may take less than drawing it
 
 
 class Monitor:
@@ -31,6 +32,7 @@ class Monitor:
         )
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
+        self._drawn: dict[str, float] = {}
 
     def __enter__(self) -> "Monitor":
         self._bars.start()
@@ -49,13 +51,15 @@ class Monitor:
         """News of the run with this label."""
         if progress.message:
             self.say(f"{label}: {progress.message}")
+        now, done = time.monotonic(), progress.step == progress.iterations
+        if not (done or progress.message or now - self._drawn.get(label, 0.0) > DRAWN_EVERY_SECONDS):
+            return
+        self._drawn[label] = now
         errors = _errors(progress)
         if label not in self._tasks:
             self.expect(label, progress.iterations)
         self._bars.start_task(self._tasks[label])
         self._bars.update(self._tasks[label], completed=progress.step, errors=errors)
-        done = progress.step == progress.iterations
-        now = time.monotonic()
         if not self.console.is_terminal and (done or now - self._told.setdefault(label, now) > PLAIN_EVERY_SECONDS):
             self._told[label] = now
             self.say(f"{label}: step {progress.step:,} of {progress.iterations:,}, {errors}")
