@@ -1,140 +1,297 @@
-"""Images per second of training ResNet-20 on CIFAR-size images: ours against a tutorial's trainer.
+"""Images per second of training a CIFAR network: ours against trainers as others write them.
 
     uv run python -m benchmarks.training --out results/training-cpu
+    uv run python -m benchmarks.training --device cuda --steps 64000 --out results/training-gpu
 
 Every trainer takes its turn in short blocks, so that a noisy machine is as noisy for each; a ratio is the median of
-the ratios block by block. `whole run` counts 5,000 steps from the first, compiling included. Pixels are random:
-the speed does not depend on them. All trainers use the same number of threads, and the compiler's cache is empty.
+the ratios block by block. `whole run` counts all steps from the first, compiling included, projected from the blocks.
+Pixels are random: the speed does not depend on them. All trainers use the same number of threads, and the compiler's
+cache is empty.
 """
 
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from torch import nn
 
-from benchmarks import tutorial
+from benchmarks.peers import PEERS
 from resnetlab.data.augment import per_pixel_mean
 from resnetlab.data.images import Images
 from resnetlab.data.stream import Stream
 from resnetlab.files import write_json
-from resnetlab.networks.resnet import build
+from resnetlab.networks.measure import multiply_adds, on_meta
+from resnetlab.networks.recompute import recomputed
+from resnetlab.networks.resnet import architecture, build
+from resnetlab.training.captured import CapturedStep
 from resnetlab.training.loop import Stepped, launched, objective, start, train
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import CIFAR, Precision
 
-CPU = torch.device("cpu")
-WHOLE_RUN = 5000
+PEER = "tutorial"
+PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
 
 
-def ours(images: Images, batch_size: int, precision: Precision, compiled: bool) -> Iterator[None]:
-    """The steps of the product's own loop."""
-    recipe = replace(CIFAR, precision=precision, batch_size=batch_size)
-    state = start(build("cifar_resnet20"), recipe, CPU)
-    stream = Stream(images, per_pixel_mean(images.pixels), batch_size, 0, recipe.padding, recipe.flip)
-    for event in train(state, launched(stream, objective(state.network, recipe, CPU, compiled)), recipe):
+@dataclass(frozen=True)
+class Way:
+    """One way of ours to train."""
+
+    precision: Precision = "float32"
+    compiled: bool = False
+    captured: bool = False
+    at_once: int = 1
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        words = [self.precision, "compiled" if self.compiled else "eager"] + ["captured"] * self.captured
+        return ", ".join(words) + (f", {self.at_once} at a time" if self.at_once > 1 else "")
+
+
+WAYS = {
+    "cpu": [Way(), Way(compiled=True), Way("bfloat16", compiled=True)],
+    "cuda": [
+        Way("bfloat16"),
+        Way("tfloat32", True, True),
+        Way("bfloat16", False, True),
+        Way("bfloat16", True),
+        Way("bfloat16", True, True),
+        Way("bfloat16", True, True, at_once=2),
+        Way("bfloat16", True, True, at_once=4),
+        Way("bfloat16", True, True, at_once=8),
+    ],
+}
+
+
+def ours(network: str, images: Images, batch_size: int, way: Way, device: torch.device) -> Iterator[None]:
+    """The product's own loop, a step of each of the runs at a time."""
+    runs = [_one(network, images.to(device), batch_size, way, device, seed) for seed in range(way.at_once)]
+    streams: list[Any] = [None] * way.at_once
+    if device.type == "cuda":
+        streams = [torch.cuda.Stream() for _ in runs]  # type: ignore[no-untyped-call]
+    while True:
+        for steps, stream in zip(runs, streams, strict=True):
+            with torch.cuda.stream(stream):
+                next(steps)
+        yield
+
+
+def _one(network: str, images: Images, batch_size: int, way: Way, device: torch.device, seed: int) -> Iterator[None]:
+    recipe = replace(CIFAR, iterations=10**9, precision=way.precision, batch_size=batch_size)
+    deep = architecture(network).depth > 250
+    state = start(recomputed(build(network)) if deep else build(network), recipe, device)
+    stream = Stream(images, per_pixel_mean(images.pixels), batch_size, seed, recipe.padding, recipe.flip)
+    forward = objective(state.network, recipe, device, way.compiled, by_block=deep)
+    step = CapturedStep(stream, forward, device) if way.captured else launched(stream, forward)
+    for event in train(state, step, recipe):
         if isinstance(event, Stepped):
             yield
 
 
 def main(
+    network: str = "cifar_resnet20",
+    device: str = "cpu",
     rounds: int = 12,
-    block: int = 10,
+    seconds: float = 2.0,
+    steps: int = 5000,
     batch_size: int = 128,
     images: int = 10_000,
     threads: int | None = None,
     workers: int = 2,
+    peers: bool = True,
     out: Path | None = None,
 ) -> None:
     """Measure and print.
 
     Args:
+        network: A network for CIFAR.
+        device: cpu or cuda.
         rounds: Blocks of each trainer that count.
-        block: Steps in a block.
+        seconds: What a block takes, about.
+        steps: Of the whole run that is projected.
         batch_size: Images a step.
         images: Random images of 32x32 pixels.
-        threads: Of either trainer; left out, one a core.
-        workers: Processes of the tutorial's DataLoader.
+        threads: Of every trainer; left out, one a core.
+        workers: Processes of the peers' loaders.
+        peers: Measure the trainers of others too.
         out: Where to write the record and its page, without an ending.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
     torch.set_num_threads(threads or torch.get_num_threads())
+    where = torch.device(device)
     data = Images(torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,)))
-    trainers: dict[str, Iterator[object]] = {
-        "tutorial": tutorial.train(build("cifar_resnet20"), data, batch_size, workers),
-        "float32, eager": ours(data, batch_size, "float32", compiled=False),
-        "float32, compiled": ours(data, batch_size, "float32", compiled=True),
-        "bfloat16, compiled": ours(data, batch_size, "bfloat16", compiled=True),
-    }
-    first: dict[str, float] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    for name, trainer in trainers.items():
-        first[name] = timed(trainer, 2)
-        timed(trainer, block)
-    for _ in range(rounds):
-        for name, trainer in trainers.items():
-            timed(trainer, 1)  # the tutorial's queue is full after a pause: let a batch of it go
-            seconds[name].append(timed(trainer, block) / block)
-    rows = {}
-    for name in trainers:
-        step = statistics.median(seconds[name])
-        ratios = [a / b for a, b in zip(seconds["tutorial"], seconds[name], strict=True)]
-        whole = (first["tutorial"] + WHOLE_RUN * statistics.median(seconds["tutorial"])) / (
-            first[name] + WHOLE_RUN * step
-        )
-        rows[name] = {
-            "images_per_second": round(batch_size / step, 1),
-            "first_two_steps_seconds": round(first[name], 2),
-            "ratio": round(statistics.median(ratios), 2),
-            "ratio_whole_run": round(whole, 2),
-        }
+    trainers: dict[str, tuple[int, Iterator[object]]] = {}
+    if peers:
+        for name, trainer in PEERS.items():
+            trainers[name] = 1, trainer(build(network), data, batch_size, workers, where)
+    for way in WAYS[device]:
+        trainers[way.name] = way.at_once, ours(network, data, batch_size, way, where)
     settings = {
-        "network": "cifar_resnet20",
+        "network": network,
         "batch_size": batch_size,
         "rounds": rounds,
-        "block": block,
+        "seconds": seconds,
         "workers": workers,
+        "steps": steps,
     }
-    record = {"settings": settings, "environment": environment(CPU), "trainers": rows}
+    rows = measured(trainers, where, rounds, seconds, batch_size, steps)
+    record = {
+        "settings": settings,
+        "environment": environment(where),
+        "trainers": rows,
+        "floor": floor(network, batch_size, steps, where),
+    }
     print(page(record))
     if out:
         write_json(out.with_suffix(".json"), record)
         out.with_suffix(".md").write_text(page(record))
 
 
-def page(record: dict[str, Any]) -> str:
-    """The record as Markdown."""
-    lines = [
-        "# Training speed, ResNet-20 on images of 32x32",
-        "",
-        "| trainer | images/s | ratio | first two steps, s | ratio over 5,000 steps from the first |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, row in record["trainers"].items():
-        first, whole = row["first_two_steps_seconds"], row["ratio_whole_run"]
-        lines.append(f"| {name} | {row['images_per_second']:.0f} | {row['ratio']:.2f} | {first:.1f} | {whole:.2f} |")
-    settings, machine = record["settings"], record["environment"]
-    return "\n".join(lines) + (
-        f"\n\nRatios are to the tutorial's trainer in the same run: medians of {settings['rounds']} blocks of "
-        f"{settings['block']} steps of {settings['batch_size']} images, in turn. Compiling counts in the last two "
-        f"columns. {machine['device']}, {machine['threads']} threads, {settings['workers']} loader processes for the "
-        f"tutorial, torch {machine['torch']}.\n"
+def measured(
+    trainers: dict[str, tuple[int, Iterator[object]]],
+    device: torch.device,
+    rounds: int,
+    seconds: float,
+    batch_size: int,
+    steps: int,
+) -> dict[str, Any]:
+    """Speed of each trainer, in turn, and ratios to the first."""
+    first: dict[str, float] = {}
+    block: dict[str, int] = {}
+    found: dict[str, list[float]] = {name: [] for name in trainers}
+    for name, (_, trainer) in trainers.items():
+        first[name] = timed(trainer, 2, device)
+        timed(trainer, 6, device)  # recording a graph is among them
+        block[name] = max(2, round(seconds / (timed(trainer, 4, device) / 4)))
+    for _ in range(rounds):
+        for name, (_, trainer) in trainers.items():
+            timed(trainer, 1, device)  # a loader's queue is full after a pause: let a batch of it go
+            found[name].append(timed(trainer, block[name], device) / block[name])
+    peer, *_ = trainers
+    rows = {}
+    for name, (at_once, _) in trainers.items():
+        step = statistics.median(found[name])
+        ratios = [at_once * a / b for a, b in zip(found[peer], found[name], strict=True)]
+        whole = {n: first[n] + steps * statistics.median(found[n]) for n in (peer, name)}
+        rows[name] = {
+            "images_per_second": round(batch_size * at_once / step, 1),
+            "first_two_steps_seconds": round(first[name], 2),
+            "ratio": round(statistics.median(ratios), 2),
+            "ratio_whole_run": round(at_once * whole[peer] / whole[name], 2),
+            "whole_run_seconds": round(whole[name], 1),
+        }
+        if device.type == "cuda":
+            rows[name]["kernels_per_step"] = kernels(trainers[name][1], at_once)
+    return rows
+
+
+def floor(network: str, batch_size: int, steps: int, device: torch.device) -> dict[str, float]:
+    """Operations and bytes of the run, and how long a large multiplication and a large copy take for as many.
+
+    Operations are 6 for each multiply-add of the forward pass: 2, and twice that in the backward pass. Bytes are
+    bfloat16 outputs of convolutions, passed over `PASSES` times.
+    """
+    meta = on_meta(architecture(network))
+    outputs = sum(m.out_channels * _area(m) for m in meta.modules() if isinstance(m, nn.Conv2d))
+    operations = 6 * multiply_adds(meta, (3, 32, 32)) * batch_size * steps
+    moved = 2 * PASSES * outputs * batch_size * steps
+    n = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
+    multiplying = _seconds(lambda: a @ a, device) / (2 * n**3)
+    big = torch.empty(2**28 if device.type == "cuda" else 2**26, device=device, dtype=torch.uint8)
+    target = torch.empty_like(big)
+    copying = _seconds(lambda: target.copy_(big), device) / (2 * len(big))
+    return {
+        "operations": float(operations),
+        "bytes": float(moved),
+        "seconds_multiplying": round(operations * multiplying, 2),
+        "seconds_moving": round(moved * copying, 2),
+    }
+
+
+def _area(convolution: nn.Conv2d) -> int:
+    """Pixels of a convolution's output: 32x32 at 16 channels, half the side at twice the channels."""
+    return (32 * 16 // convolution.out_channels) ** 2
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    call()
+    times = []
+    for _ in range(5):
+        _wait(device)
+        begin = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def kernels(trainer: Iterator[object], at_once: int) -> int:
+    """Kernels and copies on the GPU in a step."""
+    torch.cuda.synchronize()
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in islice(trainer, 10):
+            pass
+        torch.cuda.synchronize()
+    return round(
+        sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events()) / 10 / at_once
     )
 
 
-def timed(trainer: Iterator[object], steps: int) -> float:
+def page(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    settings, machine, bounds = record["settings"], record["environment"], record["floor"]
+    steps = f"{settings['steps']:,}"
+    on_gpu = any("kernels_per_step" in row for row in record["trainers"].values())
+    header = ["trainer", "images/s", "ratio", "first two steps, s", f"{steps} steps, s", "ratio over them"]
+    header += ["kernels a step"] * on_gpu
+    lines = [
+        f"# Training speed, {architecture(settings['network']).label} on images of 32x32",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" * len(header),
+    ]
+    for name, row in record["trainers"].items():
+        cells = [name, f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}"]
+        cells += [f"{row['first_two_steps_seconds']:.1f}", f"{row['whole_run_seconds']:,.0f}"]
+        cells += [f"{row['ratio_whole_run']:.2f}"] + [str(row.get("kernels_per_step"))] * on_gpu
+        lines.append("| " + " | ".join(cells) + " |")
+    peer = next(iter(record["trainers"]))
+    return "\n".join(lines) + (
+        f"\n\nRatios are to {peer} in the same run: medians of {settings['rounds']} blocks of about "
+        f"{settings['seconds']:g} s, in turn, {settings['batch_size']} images a step. Whole runs are projected from "
+        f"them, the first steps included, in which networks are compiled. {machine['device']}, "
+        f"{machine['threads']} threads, {settings['workers']} loader processes for the peers, torch "
+        f"{machine['torch']}.\n\n"
+        f"Floor: {steps} steps are {bounds['operations']:.3g} operations, which take "
+        f"{bounds['seconds_multiplying']:,.1f} s at the speed of a large bfloat16 multiplication here, and move "
+        f"{bounds['bytes']:.3g} bytes ({PASSES} passes over the outputs of all convolutions), which take "
+        f"{bounds['seconds_moving']:,.1f} s at the speed of a large copy.\n"
+    )
+
+
+def timed(trainer: Iterator[object], steps: int, device: torch.device) -> float:
     """Seconds that the trainer's next steps take."""
+    _wait(device)
     begin = time.perf_counter()
     for _ in islice(trainer, steps):
         pass
+    _wait(device)
     return time.perf_counter() - begin
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
