@@ -86,7 +86,7 @@ def timm_train(
 ) -> Iterator[float]:
     """As timm's training script: its loader (prefetching on a GPU), its optimizer, bfloat16, channels last."""
     loader = create_loader(
-        Pictures(images),
+        Pictures(images),  # type: ignore[arg-type]
         (3, 32, 32),
         batch_size,
         is_training=True,

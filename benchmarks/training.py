@@ -242,9 +242,8 @@ def kernels(trainer: Iterator[object], at_once: int) -> int:
         for _ in islice(trainer, 10):
             pass
         torch.cuda.synchronize()
-    return round(
-        sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events()) / 10 / at_once
-    )
+    on_gpu = [event for event in profile.events() or () if event.device_type.name == "CUDA"]
+    return round(len(on_gpu) / 10 / at_once)
 
 
 def page(record: dict[str, Any]) -> str:
