@@ -10,6 +10,7 @@ cache is empty.
 """
 
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -68,6 +69,7 @@ WAYS = {
         Way("bfloat16", True, True, at_once=4),
         Way("bfloat16", True, True, at_once=8),
     ],
+    "deep": [Way("bfloat16", True, True)],
 }
 
 
@@ -90,7 +92,7 @@ def _one(network: str, images: Images, batch_size: int, way: Way, device: torch.
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
     stream = Stream(images, per_pixel_mean(images.pixels), batch_size, seed, recipe.padding, recipe.flip)
     forward = objective(state.network, recipe, device, way.compiled, by_block=deep)
-    step = CapturedStep(stream, forward, device) if way.captured else launched(stream, forward)
+    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward)
     for event in train(state, step, recipe):
         if isinstance(event, Stepped):
             yield
@@ -107,6 +109,7 @@ def main(
     threads: int | None = None,
     workers: int = 2,
     peers: bool = True,
+    ways: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Measure and print.
@@ -122,6 +125,7 @@ def main(
         threads: Of every trainer; left out, one a core.
         workers: Processes of the peers' loaders.
         peers: Measure the trainers of others too.
+        ways: Which of our own: cpu, cuda or deep; left out, the device's.
         out: Where to write the record and its page, without an ending.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
@@ -132,7 +136,7 @@ def main(
     if peers:
         for name, trainer in PEERS.items():
             trainers[name] = 1, trainer(build(network), data, batch_size, workers, where)
-    for way in WAYS[device]:
+    for way in WAYS[ways or device]:
         trainers[way.name] = way.at_once, ours(network, data, batch_size, way, where)
     settings = {
         "network": network,
@@ -187,10 +191,18 @@ def measured(
             "ratio": round(statistics.median(ratios), 2),
             "ratio_whole_run": round(at_once * whole[peer] / whole[name], 2),
             "whole_run_seconds": round(whole[name], 1),
+            "peak_gigabytes": round(peak_bytes(device) / 2**30, 2),
         }
         if device.type == "cuda":
             rows[name]["kernels_per_step"] = kernels(trainers[name][1], at_once)
     return rows
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Memory that was in use at the most: of the GPU by torch, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def floor(network: str, batch_size: int, steps: int, device: torch.device) -> dict[str, float]:
@@ -265,6 +277,7 @@ def page(record: dict[str, Any]) -> str:
         cells += [f"{row['ratio_whole_run']:.2f}"] + [str(row.get("kernels_per_step"))] * on_gpu
         lines.append("| " + " | ".join(cells) + " |")
     peer = next(iter(record["trainers"]))
+    peak = max(row["peak_gigabytes"] for row in record["trainers"].values())
     return "\n".join(lines) + (
         f"\n\nRatios are to {peer} in the same run: medians of {settings['rounds']} blocks of about "
         f"{settings['seconds']:g} s, in turn, {settings['batch_size']} images a step. Whole runs are projected from "
@@ -274,7 +287,8 @@ def page(record: dict[str, Any]) -> str:
         f"Floor: {steps} steps are {bounds['operations']:.3g} operations, which take "
         f"{bounds['seconds_multiplying']:,.1f} s at the speed of a large bfloat16 multiplication here, and move "
         f"{bounds['bytes']:.3g} bytes ({PASSES} passes over the outputs of all convolutions), which take "
-        f"{bounds['seconds_moving']:,.1f} s at the speed of a large copy.\n"
+        f"{bounds['seconds_moving']:,.1f} s at the speed of a large copy. Memory: {peak:.1f} GB at the most, "
+        "of all that is above.\n"
     )
 
 

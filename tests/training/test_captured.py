@@ -1,5 +1,6 @@
 """Steps as arithmetic on the device against launched ones; on a GPU, replays of their graph too."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -84,3 +85,47 @@ def test_the_rate_is_the_schedules(tiny: ImageSet) -> None:
 
     list(train(state, watched, RECIPE))
     assert sorted(set(seen), reverse=True) == pytest.approx([0.1, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_runs_on_streams_of_their_own_are_as_if_alone(tiny: ImageSet, device: str) -> None:
+    where = torch.device(device)
+    images = tiny.train.to(where)
+    streams = [torch.cuda.Stream() if device == "cuda" else None for _ in range(3)]
+
+    def begin(seed: int) -> tuple[State, Iterator[object]]:
+        torch.manual_seed(seed)
+        state = start(build("cifar_resnet8", num_classes=4), RECIPE, where)
+        stream = Stream(images, per_pixel_mean(images.pixels), RECIPE.batch_size, seed, RECIPE.padding, RECIPE.flip)
+        return state, train(state, CapturedStep(stream, objective(state.network, RECIPE, where), where), RECIPE)
+
+    begun = []
+    for seed, stream in enumerate(streams):
+        with torch.cuda.stream(stream):
+            begun.append(begin(seed))
+    running = list(zip(begun, streams, strict=True))
+    while running:
+        for item in list(running):
+            (_, events), stream = item
+            with torch.cuda.stream(stream):
+                if next(events, None) is None:
+                    running.remove(item)
+    for seed, (state, _) in enumerate(begun):
+        alone, events = begin(seed)
+        list(events)
+        for key, value in alone.network.state_dict().items():
+            torch.testing.assert_close(state.network.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_compiled_draws_are_the_same_batches(tiny: ImageSet) -> None:
+    where = torch.device("cuda")
+    images = tiny.train.to(where)
+    stream = Stream(images, per_pixel_mean(images.pixels), 20, 5, 1, True)
+    compiled = torch.compile(stream.draw, dynamic=False)
+    for step in (0, 1, 7, 100, 63_999):
+        stream.prepare(step)
+        at = torch.full((), step, device=where)
+        (found, labels), (expected, theirs) = compiled(at), stream.draw(at)
+        assert torch.equal(labels, theirs)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)

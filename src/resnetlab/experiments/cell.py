@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
 from resnetlab.training.captured import CapturedStep
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
-from resnetlab.training.loop import Report, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.loop import Report, Step, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.run import RunFolder
@@ -129,14 +129,15 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     if images.validation is not None:
         splits["validation"] = images.validation.to(device)
     forward = objective(state.network, recipe, device, settings["compiled"], settings["recomputed"])
-    eagerly = torch.compiler.set_stance("force_eager") if settings["compiled"] else nullcontext()
-    take = CapturedStep(stream, forward, device) if settings["captured"] else launched(stream, forward)
+    take: Step = launched(stream, forward)
+    if settings["captured"]:
+        take = CapturedStep(stream, forward, device, settings["compiled"])
     for event in train(state, take, recipe):
         match event:
             case WarmedUp():
                 record.add_metrics({"event": "warmed_up", **asdict(event)})
             case Report():
-                with eagerly:
+                with _uncompiled(settings["compiled"]):
                     line = asdict(event) | _test(state.network, splits, preprocessing)
                 record.add_metrics(line)
                 record.log("report", step=state.step)
@@ -152,11 +153,16 @@ def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, w
     record.save(state)
     errors = {key: value for key, value in curve(record.path)[-1].items() if key.endswith(("_error", "_loss"))}
     if recipe.exact_statistics:
-        with eagerly:
+        with _uncompiled(settings["compiled"]):
             pixels = torch.split(stream.images.pixels, recipe.batch_size)
             set_exact_statistics(network, (preprocessing(part) for part in pixels if len(part) == recipe.batch_size))
             errors |= _test(network, splits, preprocessing)
     _finish(record, network, preprocessing, {"errors": errors, "images": len(images.test)}, state.warmed_up_at)
+
+
+def _uncompiled(compiled: bool) -> AbstractContextManager[Any]:
+    """Where compiled blocks run as they are, for a test's batches have other shapes, and it is soon over."""
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _finish(

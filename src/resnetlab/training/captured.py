@@ -11,11 +11,16 @@ class CapturedStep:
     """Steps that are arithmetic on the device alone: step number, learning rate and data are there too.
 
     The first few are launched one by one, one is recorded, and all others are replays of it, each of which is a
-    single launch. Numbers are those of launched steps. On a processor all of them are launched.
+    single launch. Numbers are those of launched steps. On a processor all of them are launched. `compiled` fuses the
+    arithmetic that draws a batch.
     """
 
-    def __init__(self, batches: ResidentBatches, forward: Objective, device: torch.device) -> None:
+    def __init__(
+        self, batches: ResidentBatches, forward: Objective, device: torch.device, compiled: bool = False
+    ) -> None:
         self.batches = batches
+        on_gpu = device.type == "cuda"  # elsewhere compilers may take it that integers do not wrap
+        self.draw = torch.compile(batches.draw, dynamic=False) if compiled and on_gpu else batches.draw
         self.forward = forward
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
@@ -44,7 +49,7 @@ class CapturedStep:
 
     def _take(self, state: State) -> None:
         set_rate(state, self.rate)
-        descend(state, *self.batches.draw(self.step), self.forward)
+        descend(state, *self.draw(self.step), self.forward)
         self.step += 1
 
     def _take_aside(self, state: State, stream: torch.cuda.Stream) -> None:
