@@ -136,7 +136,8 @@ def main(
     if peers:
         for name, trainer in PEERS.items():
             trainers[name] = 1, trainer(build(network), data, batch_size, workers, where)
-    for way in WAYS[ways or device]:
+    for asked in WAYS[ways or device]:
+        way = replace(asked, captured=asked.captured and where.type == "cuda")
         trainers[way.name] = way.at_once, ours(network, data, batch_size, way, where)
     settings = {
         "network": network,
