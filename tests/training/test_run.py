@@ -34,6 +34,19 @@ def test_another_configuration_is_refused_by_its_differences(tmp_path: Path) -> 
         pass
 
 
+def test_a_run_from_before_a_field_of_the_recipe_goes_on_where_the_field_keeps_its_default(tmp_path: Path) -> None:
+    recipe = {"name": "x", "drops": (1, 2), "decayed": "all"}
+    with RunFolder.open(tmp_path, CONFIG):
+        pass
+    with RunFolder.open(tmp_path, {**CONFIG, "recipe": recipe}) as run:
+        assert run.result is None
+    with (
+        pytest.raises(ResnetlabError, match="recipe.decayed is 'all' there and 'weights' here"),
+        RunFolder.open(tmp_path, {**CONFIG, "recipe": recipe | {"decayed": "weights"}}),
+    ):
+        pass
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ResnetlabError, match="not empty and not a run folder"), RunFolder.open(tmp_path, CONFIG):

@@ -1,5 +1,7 @@
 """Whole steps as one CUDA graph, so that the processor replays and does nothing else."""
 
+import warnings
+
 import torch
 
 from resnetlab.training.loop import Objective, ResidentBatches, State, descend, set_rate
@@ -36,7 +38,7 @@ class CapturedStep:
         if self._at is None or self._at[1] != rate:
             self.rate.fill_(rate)
         self.batches.prepare(state.step)
-        if self._graph is None and self._stream is not None and self._launched >= LAUNCHED_FIRST:
+        if self._stream is not None and self._launched == LAUNCHED_FIRST:
             self._graph = self._record(state, self._stream)
         if self._graph is not None:
             self._graph.replay()
@@ -61,11 +63,18 @@ class CapturedStep:
         current.wait_stream(stream)
         self._launched += 1
 
-    def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
-        """The graph of one step, which recording does not take."""
+    def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph | None:
+        """The graph of one step, which recording does not take; None, and a warning, where it cannot be recorded."""
         graph = torch.cuda.CUDAGraph()
         state.optimizer.zero_grad()  # gradients are to live in the graph's own memory
         torch.cuda.synchronize(self.step.device)
-        with torch.cuda.graph(graph, stream=stream):
-            self._take(state)
+        self._launched += 1
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                self._take(state)
+        except RuntimeError as error:
+            warnings.warn(
+                f"steps are launched one by one, for no graph of them could be recorded: {error}", stacklevel=2
+            )
+            return None
         return graph

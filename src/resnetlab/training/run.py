@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_json_lines, replacing, sync, write_json
 from resnetlab.training import checkpoint
 from resnetlab.training.loop import State
+from resnetlab.training.recipe import Recipe
 
 SAVE_EVERY_SECONDS = 60.0
 WAIT_FOR_LOCK_SECONDS = 5.0  # for a run that is just being saved to end
@@ -50,7 +52,7 @@ class RunFolder:
         try:
             config = json.loads(json.dumps(config))
             if known.exists():
-                found = read_config(path)
+                found = _with_defaults(read_config(path), config)
                 _refuse_another_run(path, found, config)
             else:
                 write_json(known, config)
@@ -152,6 +154,15 @@ def _refuse_another_run(path: Path, found: dict[str, Any], asked: dict[str, Any]
     differences = [f"{name} is {old!r} there and {new!r} here" for name, old, new in _differences(found, asked)]
     if differences:
         raise ResnetlabError(f"{path} holds another run: {'; '.join(differences)}. Give another folder with --out")
+
+
+def _with_defaults(found: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the recipe's fields that were added since it was written, at the defaults it ran with."""
+    if "recipe" not in found or "recipe" not in asked:
+        return found
+    defaults = json.loads(json.dumps(asdict(Recipe())))
+    added = {key: value for key, value in defaults.items() if key in asked["recipe"]}
+    return found | {"recipe": added | found["recipe"]}
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object, object]]:
