@@ -290,7 +290,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     write_images(tmp_path / "s" / "train" / "b", 2)
     write_images(tmp_path / "s" / "val" / "a", 2)
     write_images(tmp_path / "s" / "val" / "c", 2)
-    with pytest.raises(ResnetlabError, match="only one of train and val: b, c"):
+    with pytest.raises(ResnetlabError, match="only one of train and validation: b, c"):
         load(str(tmp_path / "s"))
 
 

@@ -23,7 +23,7 @@ NAMED: dict[str, Callable[[Path], ImageSet]] = {
 
 
 def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None) -> ImageSet:
-    """A data set by name, from an .npz file, or from a folder of images by class.
+    """A data set by name, from an .npz file, or from a folder or CSV file of images by class.
 
     `data_dir` is where named data sets are looked for and downloaded to; `fit` is for folders of images of any sizes.
 
@@ -33,10 +33,10 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None) -> 
     if source in NAMED:
         return NAMED[source](data_dir)
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix == ".csv"):
         return load_folder(path, fit)
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
     if path.exists():
-        raise ResnetlabError(f"{path} is neither a folder of images by class nor an .npz file")
+        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv or .npz file")
     raise ResnetlabError(f"no data set and no file or folder is called {source!r}: {near_matches(source, NAMED)}")

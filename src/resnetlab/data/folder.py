@@ -1,55 +1,37 @@
 """Images of one's own, small enough to be resident: a folder by class, or an .npz file of arrays."""
 
-import hashlib
 import os
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
 from resnetlab.data.images import ImageSet, image_set
-from resnetlab.data.preprocessing import Fit, is_image, read_image
+from resnetlab.data.listing import File, list_images
+from resnetlab.data.preprocessing import Fit, open_image
 from resnetlab.errors import ResnetlabError
-
-TEST_SHARE = 0.1
-LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg"
 
 
 def load_folder(folder: Path, fit: Fit | None = None) -> ImageSet:
-    """RGB images from `<class>/*`, or from `train/<class>/*` and `test/<class>/*` (or `val/`).
-
-    Classes are numbered in the order of their sorted names. With `fit`, images of any size
-    are resized and cropped. Without a split, the tenth of each class whose paths
-    hash lowest is the test set: stable when images are added.
+    """RGB images of any layout that `list_images` knows, decoded. With `fit`, images of any size are fitted.
 
     Raises:
-        ResnetlabError: no class folders, classes that differ between splits, a file that is not an image,
-            images of different sizes and no `fit`.
+        ResnetlabError: see `list_images`; a file that is not an image, images of different sizes and no `fit`.
     """
-    test_folder = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
-    if (folder / "train").is_dir() and test_folder:
-        train, test = _by_class(folder / "train"), _by_class(test_folder)
-        if train.keys() != test.keys():
-            odd = ", ".join(sorted(train.keys() ^ test.keys()))
-            raise ResnetlabError(f"{folder}: these classes are in only one of train and {test_folder.name}: {odd}")
-        note = f"split by folder: train and {test_folder.name}"
-    else:
-        by_class = _by_class(folder)
-        train, test = {}, {}
-        for name, paths in by_class.items():
-            ranked = sorted(
-                paths, key=lambda path: hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
-            )
-            count = max(1, round(TEST_SHARE * len(ranked)))
-            if len(ranked) < 2:
-                raise ResnetlabError(f"{folder / name} has one image; a class needs two, one of them for testing")
-            train[name], test[name] = sorted(ranked[count:]), sorted(ranked[:count])
-        note = f"no split found: {TEST_SHARE:.0%} of each class set apart for testing, chosen by a hash of the path"
-    classes = tuple(sorted(train))
-    return image_set(folder.resolve().name, _decode_all(train, fit), _decode_all(test, fit), classes, note)
+    found = list_images(folder)
+    splits = [found.train, found.test] + ([found.validation] if found.validation is not None else [])
+    pixels = _decode_all([file for split in splits for file in split.files], fit)
+    ends = np.cumsum([len(split) for split in splits])[:-1]
+    parts = [(part, split.labels) for part, split in zip(np.split(pixels, ends), splits, strict=True)]
+    images = image_set(found.name, parts[0], parts[1], found.classes, found.note)
+    if found.validation is not None:
+        held_out = image_set(found.name, parts[2], parts[2], found.classes).train
+        images = replace(images, validation=held_out)
+    return images
 
 
 def load_npz(path: Path) -> ImageSet:
@@ -74,36 +56,24 @@ def load_npz(path: Path) -> ImageSet:
     return image_set(path.stem, train, test, classes, note="the file's split")
 
 
-def _by_class(folder: Path) -> dict[str, list[Path]]:
-    classes = {
-        entry.name: sorted(path for path in entry.rglob("*") if is_image(path))
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    }
-    if len(classes) < 2:
-        raise ResnetlabError(f"{folder} has {len(classes) or 'no'} class folders; expected {LAYOUT}")
-    if empty := [name for name, paths in classes.items() if not paths]:
-        raise ResnetlabError(f"{folder}: no images in {', '.join(empty)}; expected {LAYOUT}")
-    return classes
-
-
-def _decode_all(by_class: dict[str, list[Path]], fit: Fit | None) -> tuple[np.ndarray, np.ndarray]:
-    paths = [path for name in sorted(by_class) for path in by_class[name]]
-    labels = np.repeat(np.arange(len(by_class)), [len(by_class[name]) for name in sorted(by_class)])
+def _decode_all(files: list[File], fit: Fit | None) -> np.ndarray:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: _decode(path, fit), paths)
-        images = list(
-            track(decoded, "reading images", total=len(paths), transient=True, disable=not sys.stdout.isatty())
-        )
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            raise ResnetlabError(
-                f"{path} has {image.shape[1]}x{image.shape[0]} pixels, {paths[0]} "
-                f"{images[0].shape[1]}x{images[0].shape[0]}; give one size for all with --image-size"
-            )
-    return np.stack(images), labels
+        decoded = pool.map(lambda file: _decode(file, fit), files)
+        bar = track(decoded, "reading images", total=len(files), transient=True, disable=not sys.stdout.isatty())
+        images = iter(bar)
+        first = next(images)
+        pixels = np.empty((len(files), *first.shape), np.uint8)
+        pixels[0] = first
+        for k, image in enumerate(images, 1):
+            if image.shape != first.shape:
+                raise ResnetlabError(
+                    f"{files[k].path} has {image.shape[1]}x{image.shape[0]} pixels, {files[0].path} "
+                    f"{first.shape[1]}x{first.shape[0]}; give one size for all with --image-size"
+                )
+            pixels[k] = image
+    return pixels
 
 
-def _decode(path: Path, fit: Fit | None) -> np.ndarray:
-    image = read_image(path)
+def _decode(file: File, fit: Fit | None) -> np.ndarray:
+    image = open_image(file.read(), file.path)
     return fit(image) if fit else np.asarray(image.convert("RGB"))

@@ -62,10 +62,12 @@ class ImageSet:
         The paper's is 5,000 of CIFAR-10's 50,000 (Section 4.2); which ones it does not say.
 
         Raises:
-            ResnetlabError: as many or more are asked for than there are training images.
+            ResnetlabError: as many or more are asked for than there are training images, or it has validation images.
         """
         if not count:
             return self
+        if self.validation is not None:
+            raise ResnetlabError(f"{self.name} has validation images of its own; leave validation={count} out")
         if not 0 < count < len(self.train):
             raise ResnetlabError(
                 f"cannot set {count} images apart for validation: {self.name} has {len(self.train)} training images"

@@ -1,5 +1,6 @@
 """From an image file to what a network sees: one definition for training, testing and use."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -118,15 +119,29 @@ def read_image(path: Path) -> Image.Image:
         ResnetlabError: the file cannot be read as an image.
     """
     try:
-        with Image.open(path) as file:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ResnetlabError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ResnetlabError(f"{path} is not a readable image ({error}); repair or remove it") from error
+    return open_image(data, str(path))
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """An encoded image, turned upright as its EXIF orientation says; `name` is for the error.
+
+    Raises:
+        ResnetlabError: it cannot be read as an image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
         if image.mode.startswith("I;16"):  # Pillow would clip 16 bits where it should scale them
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    except FileNotFoundError:
-        raise ResnetlabError(f"{path} does not exist") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ResnetlabError(f"{path} is not a readable image ({error}); repair or remove it") from error
+        reason = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
     return image
 
 
