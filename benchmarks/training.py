@@ -92,7 +92,7 @@ def _one(network: str, images: Images, batch_size: int, way: Way, device: torch.
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
     stream = Stream(images, per_pixel_mean(images.pixels), batch_size, seed, recipe.padding, recipe.flip)
     forward = objective(state.network, recipe, device, way.compiled, by_block=deep)
-    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward)
+    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
     for event in train(state, step, recipe):
         if isinstance(event, Stepped):
             yield

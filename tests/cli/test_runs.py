@@ -115,4 +115,4 @@ def test_an_unfinished_run_is_not_evaluated(command: Command, capsys: pytest.Cap
 
 def test_divergence_is_no_traceback(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train", "--data", "digits", *SMALL, "--set", "learning_rate=1e30", "warmup_rate=none") == 1
-    assert "try a lower learning rate" in capsys.readouterr().err
+    assert "Try a lower learning rate" in capsys.readouterr().err

@@ -333,7 +333,7 @@ def test_sources_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(ResnetlabError, match="'cifar-10': did you mean cifar10"):
         load("cifar-10")
     (tmp_path / "x.zip").write_text("")
-    with pytest.raises(ResnetlabError, match="neither a folder of images by class nor an .npz"):
+    with pytest.raises(ResnetlabError, match="neither a folder of images by class nor a .csv or .npz"):
         load(str(tmp_path / "x.zip"))
     (tmp_path / "x.npz").write_text("no zip")
     with pytest.raises(ResnetlabError, match="cannot be read as an .npz"):

@@ -15,6 +15,7 @@ SHORT = CIFAR.scaled(100)
 
 def test_an_earlier_start_is_followed_unless_something_else_is_asked_for() -> None:
     earlier = {"device": "cpu", "threads": 3, "compiled": False, "captured": False, "recomputed": False}
+    earlier |= {"workers": 5}
     assert Execution().settle(CIFAR, 20, earlier) == earlier
     assert Execution(threads=2).settle(CIFAR, 20, earlier) == {**earlier, "threads": 2}
     assert Execution(compile="no").settle(CIFAR, 20, {**earlier, "compiled": True}) == earlier

@@ -47,8 +47,8 @@ def test_each_runs_numbers_are_as_if_it_ran_alone(cells, tmp_path: Path, executi
 
 def test_images_are_read_once(cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    read = runner.load_images
-    monkeypatch.setattr(runner, "load_images", lambda *place: asked.append(place) or read(*place))
+    read = runner.load_data
+    monkeypatch.setattr(runner, "load_data", lambda *place: asked.append(place) or read(*place))
     list(together(cells, tmp_path, ALONE, 4, Wish()))
     assert len(asked) == 1
 
@@ -96,7 +96,7 @@ def test_validation_and_exact_statistics(cells, tmp_path: Path) -> None:
     assert result["best_on_validation"] == {key: best[key] for key in ("step", "validation_error", "test_error")}
     assert result["test_loss"] != points[-1]["test_loss"]  # with other statistics
     model = load(tmp_path / "r")
-    data = load_images(cell.source, cell.data_dir, None)
+    data = load_images(cell)
     counts = single_view(model.network, data.test, model.preprocessing)
     assert counts.error == result["test_error"]
     assert counts.loss == pytest.approx(result["test_loss"])

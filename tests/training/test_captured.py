@@ -30,7 +30,7 @@ def run(
     mean = per_pixel_mean(images.pixels)
     stream = Stream(images, mean, recipe.batch_size, 0, recipe.padding, recipe.flip)
     forward = objective(state.network, recipe, where)
-    step = CapturedStep(stream, forward, where) if captured else launched(stream, forward)
+    step = CapturedStep(stream, forward, where) if captured else launched(stream, forward, recipe)
     events: list[object] = []
     for event in train(state, step, recipe):
         events.append(event)

@@ -48,7 +48,7 @@ def run(
 ) -> tuple[State, list[Event]]:
     state = state or start(network(), recipe, CPU)
     events: list[Event] = []
-    for event in train(state, launched(stream(tiny, recipe), objective(state.network, recipe, CPU)), recipe):
+    for event in train(state, launched(stream(tiny, recipe), objective(state.network, recipe, CPU), recipe), recipe):
         events.append(event)
         if event == Stepped(steps or -1):
             break

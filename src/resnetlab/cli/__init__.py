@@ -7,6 +7,7 @@ from rich.console import Console
 from resnetlab.cli import networks, runs, weights  # noqa: F401 -- each adds its commands
 from resnetlab.cli.common import app
 from resnetlab.errors import ResnetlabError
+from resnetlab.training.distributed import FailedElsewhere
 from resnetlab.training.interrupt import Interrupted
 from resnetlab.training.loop import DivergedError
 
@@ -15,10 +16,12 @@ def main() -> None:
     """Run the command line; mistakes in the input end in one line and exit status 2."""
     try:
         app.cli(prog="resnetlab", description="Deep residual learning, every network, recipe, table and figure.")
+    except FailedElsewhere:
+        sys.exit(2)
     except ResnetlabError as error:
         _end(f"error: {error}", 2)
     except DivergedError as error:
-        _end(f"error: {error}; try a lower learning rate", 1)
+        _end(f"error: {error}; the last checkpoint is kept. Try a lower learning rate, in another folder", 1)
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:

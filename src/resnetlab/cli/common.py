@@ -7,14 +7,16 @@ import tyro
 from rich.console import Console
 
 from resnetlab.data import ImageSet
+from resnetlab.data.listing import Listing
 from resnetlab.errors import ResnetlabError
+from resnetlab.training.distributed import World
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Option = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}")]
 Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 app = tyro.extras.SubcommandApp()
-console = Console()
+console = Console(quiet=not World.here().main)  # of several processes, one speaks
 
 
 def say(text: str) -> None:
@@ -33,8 +35,15 @@ def at_least_one(**options: int | None) -> None:
             raise ResnetlabError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
 
 
-def introduce(images: ImageSet) -> None:
+def introduce(images: ImageSet | Listing) -> None:
     """Say what a data set is."""
+    if isinstance(images, Listing):
+        validation = f", {len(images.validation):,} validation" if images.validation is not None else ""
+        say(
+            f"{images.name}: {len(images.train):,} training{validation} and {len(images.test):,} test images, "
+            f"{len(images.classes)} classes; {images.note}"
+        )
+        return
     channels, height, width = images.image_shape
     say(
         f"{images.name}: {len(images.train):,} training and {len(images.test):,} test images of {width}x{height} "

@@ -33,14 +33,16 @@ def crop_and_flip(
     flip: bool,
     seed: int,
     step: Int64[Tensor, ""],
+    places: Int64[Tensor, "b"] | None = None,
 ) -> UInt8[Tensor, "b h w c"]:
     """Random crops, flipped left to right half of the time, of the `index`-th images, `padding` pixels smaller.
 
-    The batch of step t is drawn from (seed, t) alone, and t may be a number that only the device knows.
+    The batch of step t is drawn from (seed, t) alone, and t may be a number that only the device knows. `places` are
+    those of the images in the batch, if they are only a part of it.
     """
     device = padded.device
     height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
-    draw = bits(torch.arange(len(index), device=device), seed, 1, last=step)
+    draw = bits(torch.arange(len(index), device=device) if places is None else places, seed, 1, last=step)
     top, left = draw % 65_536 % (2 * padding + 1), (draw >> 16) % 65_536 % (2 * padding + 1)
     rows = top[:, None] + torch.arange(height, device=device)
     columns = torch.arange(width, device=device).expand(len(index), width)

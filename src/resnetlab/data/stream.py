@@ -14,7 +14,8 @@ from resnetlab.data.images import Images
 class Stream:
     """Endless shuffled epochs over resident images, cut into batches that run on across an epoch's end.
 
-    Nothing is advanced by drawing a batch, so there is no state to save or restore.
+    Nothing is advanced by drawing a batch, so there is no state to save or restore. Of each batch this process gets
+    the `part`-th of `parts`.
     """
 
     def __init__(
@@ -25,6 +26,8 @@ class Stream:
         seed: int,
         padding: int,
         flip: bool,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         self.images = images
         self.mean = mean
@@ -39,7 +42,8 @@ class Stream:
         self._window = torch.empty(self._epochs * len(images), dtype=torch.int64, device=device)
         self._first = torch.zeros((), dtype=torch.int64, device=device)
         self._epoch: int | None = None
-        self._places = torch.arange(batch_size, device=device)
+        share = batch_size // parts
+        self._places = torch.arange(part * share, (part + 1) * share, device=device)
 
     def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
         """Augmented, preprocessed images and their labels for step `step`, counted from 0."""
@@ -57,7 +61,7 @@ class Stream:
     def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
         """The batch of a step that is prepared, by arithmetic on the device alone."""
         index = self.indices(step)
-        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step)
+        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step, self._places)
         return preprocess(pixels, self.mean), self.images.labels[index]
 
     def indices(self, step: Int64[Tensor, ""]) -> Int64[Tensor, "b"]:

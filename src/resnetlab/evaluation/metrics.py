@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from resnetlab.training.distributed import summed
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -27,16 +29,19 @@ class Counts:
         return self.loss_sum / self.images
 
 
-def count(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> Counts:
-    """Errors of whatever turns images into logits, over batches of any sizes."""
-    totals: Tensor | None = None
+def count(
+    logits_of: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device = torch.device("cpu"),  # noqa: B008 -- never changed
+) -> Counts:
+    """Errors of whatever turns images into logits, over batches of any sizes, in all processes together."""
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
     with torch.no_grad():
         for images, labels in batches:
             logits = logits_of(images).float()
             loss = F.cross_entropy(logits, labels, reduction="sum")
             errors = (logits.argmax(1) != labels).sum()
             images_ = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
-            counts = torch.stack([errors.double(), loss.double(), images_])
-            totals = counts if totals is None else totals + counts  # read once, at the end
-    errors_, loss_sum, count_ = [0.0, 0.0, 0.0] if totals is None else totals.tolist()
+            totals += torch.stack([errors.double(), loss.double(), images_])  # read once, at the end
+    errors_, loss_sum, count_ = summed(totals).tolist()
     return Counts(int(errors_), int(count_), loss_sum)

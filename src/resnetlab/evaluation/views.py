@@ -1,6 +1,6 @@
 """Test protocols: how the views of an image become one prediction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -16,8 +16,14 @@ def single_view(network: nn.Module, images: Images, preprocessing: Preprocessing
             part = images[k : k + batch_size]
             yield preprocessing(part.pixels), part.labels
 
-    training = network.training
+    return counted(network, batches())
+
+
+def counted(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Counts:
+    """Errors on images that are prepared, in evaluation mode; the mode of each part is put back."""
+    modes = [(module, module.training) for module in network.modules()]
     try:
-        return count(network.eval(), batches())
+        return count(network.eval(), batches, next(network.parameters()).device)
     finally:
-        network.train(training)
+        for module, training in modes:
+            module.training = training

@@ -1,35 +1,53 @@
 """One network trained on one data set by one recipe with one seed: from its start, or from where it was left."""
 
-import time
+import hashlib
+import shlex
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnetlab.data import Fit, Images, ImageSet, Preprocessing, Stream, load, per_pixel_mean
-from resnetlab.evaluation.views import single_view
+from resnetlab.data import Stream
+from resnetlab.data.photos import OnBad, PhotoStream
+from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.execution import Execution
-from resnetlab.files import read_json_lines
-from resnetlab.models import Model, save
-from resnetlab.networks.measure import set_exact_statistics
+from resnetlab.experiments.material import Data, Material, image_shape, load_data, material, save_mean
+from resnetlab.experiments.outcome import Line, best, ended_early, finish, save_model, test_all
+from resnetlab.experiments.progress import Meter, Progress
+from resnetlab.files import read_json_lines, replacing
+from resnetlab.models import Model
+from resnetlab.models.importing import read_model
 from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
 from resnetlab.training.captured import CapturedStep
+from resnetlab.training.distributed import (
+    World,
+    any_of,
+    joined,
+    led,
+    parallel,
+    synchronise,
+    wait_for_all,
+)
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
-from resnetlab.training.loop import Report, Step, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Recipe
-from resnetlab.training.run import RunFolder
+from resnetlab.training.run import RunFolder, read_execution
 
-PROTOCOL = "single view, last iteration"
+ASKED_EVERY = {"cpu": 1, "cuda": 20}  # steps, in several processes, whether any of them is to stop
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: what is run. Classes and channels of the network become the data's."""
+    """One cell of a table: what is run. Classes and channels of the network become the data's.
+
+    `start` is a file of weights, or a run, to train on from; its head is kept where its classes are the data's.
+    """
 
     source: str
     network: Architecture
@@ -37,47 +55,43 @@ class Cell:
     seed: int = 0
     data_dir: Path = Path("data")
     image_size: int | None = None
+    start: Path | None = None
+    on_bad: OnBad = "stop"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is; errors in percent, None until first measured."""
-
-    step: int
-    iterations: int
-    train_error: float | None = None
-    test_error: float | None = None
-    message: str = ""
-
-
-def load_images(source: str, data_dir: Path, image_size: int | None) -> ImageSet:
+def load_images(cell: Cell) -> Data:
     """The images of a cell's source.
 
     Raises:
         ResnetlabError: they cannot be read.
     """
-    return load(source, data_dir, Fit.square(image_size) if image_size else None)
+    return load_data(cell.source, cell.data_dir, cell.image_size, cell.recipe.crop)
 
 
 def run(
-    cell: Cell, folder: Path, execution: Execution, images: ImageSet | None = None, wish: Wish | None = None
+    cell: Cell, folder: Path, execution: Execution, images: Data | None = None, wish: Wish | None = None
 ) -> Iterator[Progress]:
     """Train, test and record the cell in its run folder, yielding progress; at once if it is finished there.
 
     `images` are those of `cell.source`, where they have been loaded already; `wish` is the caller's, where it is the
-    caller who listens to Ctrl-C.
+    caller who listens to Ctrl-C. Under torchrun all processes run the same cell together.
 
     Raises:
         ResnetlabError: the data cannot be read, the network does not fit it, the folder holds another run.
         Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
     """
-    images = images or load_images(cell.source, cell.data_dir, cell.image_size)
+    images = load_images(cell) if images is None else images
     images = images.with_validation(cell.recipe.validation)
-    channels, height, width = images.image_shape
+    if (cell.recipe.patience or cell.recipe.keep == "best") and images.validation is None:
+        raise ResnetlabError(
+            f"{images.name} has no validation images to go by; set some apart, e.g. "
+            f"--set validation={max(1, len(images.train) // 10)}"
+        )
+    channels, height, width = image_shape(images, cell.recipe)
     row = replace(cell.network, num_classes=len(images.classes), in_channels=channels)
     check_image_size(row, height, width)
     execution.settle(cell.recipe, row.depth, None)  # refuse what cannot be before a folder is made
-    config = {
+    config: Line = {
         "data": {
             "name": images.name,
             "fingerprint": images.fingerprint(),
@@ -88,17 +102,18 @@ def run(
         "recipe": asdict(cell.recipe),
         "seed": cell.seed,
     }
-    with RunFolder.open(folder, config) as record, nullcontext(wish) if wish else on_request() as wish:
+    if cell.start is not None:
+        config["start"] = _fingerprint(cell.start)
+    with ExitStack() as stack:
+        record = stack.enter_context(_opened(cell, row, folder, config, execution))
+        wish = wish or stack.enter_context(on_request())
         if record.result is None:
-            source = str(Path(cell.source).resolve()) if Path(cell.source).exists() else cell.source
-            places = {"source": source, "data_dir": str(cell.data_dir.resolve())}
-            record.set_execution(execution.settle(cell.recipe, row.depth, record.execution) | places)
             yield from _train(cell, row, images, record, wish)
         else:
             yield Progress(cell.recipe.iterations, cell.recipe.iterations, *last_errors(folder))
 
 
-def curve(folder: Path) -> list[dict[str, Any]]:
+def curve(folder: Path) -> list[Line]:
     """The points of a run's curves so far, in order of steps."""
     return [line for line in read_json_lines(folder / "metrics.jsonl") if "event" not in line]
 
@@ -109,55 +124,146 @@ def last_errors(folder: Path) -> tuple[float | None, float | None]:
     return (points[-1]["train_error"], points[-1]["test_error"]) if points else (None, None)
 
 
-def _train(cell: Cell, row: Architecture, images: ImageSet, record: RunFolder, wish: Wish) -> Iterator[Progress]:
-    recipe, settings = cell.recipe, record.execution
-    device = torch.device(settings["device"])
+@contextmanager
+def _opened(cell: Cell, row: Architecture, folder: Path, config: Line, execution: Execution) -> Iterator[RunFolder]:
+    """The run folder, which the first process opens and settles while the others wait; all of them are joined."""
+    device = execution.settle(cell.recipe, row.depth, None)["device"]
+    with ExitStack() as stack:
+        here = stack.enter_context(joined(World.here().device(device)))
+
+        def open_and_settle() -> RunFolder:
+            record = stack.enter_context(RunFolder.open(folder, config))
+            if record.result is None:
+                source = str(Path(cell.source).resolve()) if Path(cell.source).exists() else cell.source
+                places = {"source": source, "data_dir": str(cell.data_dir.resolve())}
+                record.set_execution(execution.settle(cell.recipe, row.depth, record.execution) | places)
+            return record
+
+        yield led(here, open_and_settle) or RunFolder.follow(folder, config)
+
+
+def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish: Wish) -> Iterator[Progress]:
+    recipe, settings = cell.recipe, read_execution(record.path)
+    here = World.here()
+    device = here.device(settings["device"])
     torch.set_num_threads(settings["threads"])
-    torch.manual_seed(cell.seed)
-    preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.train.pixels)).to(device)
-    network = recomputed(ResNet(row)) if settings["recomputed"] else ResNet(row)
-    state = start(network, recipe, device)
+    state, given = _begin(cell, row, images, device, settings)
     record.resume(state)
-    record.log("start", step=state.step, **environment(device))
+    wait_for_all()
+    points = curve(record.path)
+    record.log("start", step=state.step, command=shlex.join(sys.argv), **environment(device))
     progress = Progress(state.step, recipe.iterations, *last_errors(record.path))
     yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else "")
 
-    stream = Stream(
-        images.train.to(device), preprocessing.mean, recipe.batch_size, cell.seed, recipe.padding, recipe.flip
+    mean_file = record.path / "mean.safetensors"
+    led(here, lambda: save_mean(images, recipe, mean_file, settings["workers"]))
+    found = material(
+        images,
+        recipe,
+        cell.seed,
+        device,
+        given=given,
+        mean_file=mean_file,
+        on_bad=cell.on_bad,
+        workers=settings["workers"],
+        here=here,
     )
-    splits = {"test": images.test.to(device)}
-    if images.validation is not None:
-        splits["validation"] = images.validation.to(device)
-    forward = objective(state.network, recipe, device, settings["compiled"], settings["recomputed"])
-    take: Step = launched(stream, forward)
-    if settings["captured"]:
-        take = CapturedStep(stream, forward, device, settings["compiled"])
-    for event in train(state, take, recipe):
-        match event:
-            case WarmedUp():
-                record.add_metrics({"event": "warmed_up", **asdict(event)})
-            case Report():
-                with _uncompiled(settings["compiled"]):
-                    line = asdict(event) | _test(state.network, splits, preprocessing)
-                record.add_metrics(line)
-                record.log("report", step=state.step)
-                progress = replace(progress, train_error=line["train_error"], test_error=line["test_error"])
-            case Stepped(step):
-                progress = replace(progress, step=step)
-                record.save_if_due(state)
-                if wish.to_stop and step < recipe.iterations:
-                    record.save(state)
-                    record.log("interrupted", step=step)
-                    raise Interrupted(f"stopped at step {step:,} and saved; the same command goes on from there")
-                yield progress
-    record.save(state)
-    errors = {key: value for key, value in curve(record.path)[-1].items() if key.endswith(("_error", "_loss"))}
-    if recipe.exact_statistics:
-        with _uncompiled(settings["compiled"]):
-            pixels = torch.split(stream.images.pixels, recipe.batch_size)
-            set_exact_statistics(network, (preprocessing(part) for part in pixels if len(part) == recipe.batch_size))
-            errors |= _test(network, splits, preprocessing)
-    _finish(record, network, preprocessing, {"errors": errors, "images": len(images.test)}, state.warmed_up_at)
+    if record.writes and not (record.path / "sample.png").exists():
+        with replacing(record.path / "sample.png") as temporary:
+            found.sample().save(temporary, format="png")
+    meter = Meter(recipe.batch_size, found.waiting)
+    ended = ended_early(points, recipe)
+    with _explained(recipe), ExitStack() as stack:
+        if isinstance(found.batches, PhotoStream):
+            stack.callback(found.batches.close)
+        events = train(state, _step(state, found, recipe, device, settings, row.num_classes), recipe)
+        for event in () if ended else events:
+            match event:
+                case WarmedUp():
+                    record.add_metrics({"event": "warmed_up", **asdict(event)})
+                case Report():
+                    with _uncompiled(settings["compiled"]):
+                        points.append(asdict(event) | test_all(state.tested, found))
+                    record.add_metrics(points[-1])
+                    record.log("report", step=state.step, speed=meter.text)
+                    meter.restart()
+                    if recipe.keep == "best" and best(points) is points[-1]:
+                        save_model(record, state, found, "best.safetensors", points[-1])
+                    train_error, test_error = points[-1]["train_error"], points[-1]["test_error"]
+                    progress = replace(progress, train_error=train_error, test_error=test_error)
+                    ended = ended_early(points, recipe)
+                case Stepped(step):
+                    progress = replace(progress, step=step, speed=meter.step())
+                    record.save_if_due(state)
+                    if step < recipe.iterations and _asked_to_stop(wish, step, device):
+                        record.save(state)
+                        record.log("interrupted", step=step)
+                        raise Interrupted(f"stopped at step {step:,} and saved; the same command goes on from there")
+                    yield progress
+                    if ended:
+                        break
+        record.save(state)
+        finish(record, state, found, points, len(images.test))
+    if ended:
+        reason = f"{recipe.patience} reports without a better validation error"
+        yield replace(progress, step=recipe.iterations, message=f"ended early at step {state.step:,}: {reason}")
+
+
+def _begin(cell: Cell, row: Architecture, images: Data, device: torch.device, settings: Line) -> tuple[State, Any]:
+    """The state before the first step, and the preprocessing that the start's weights expect."""
+    torch.manual_seed(cell.seed)
+    network, given = ResNet(row), None
+    if cell.start is not None:
+        model = read_model(cell.start)
+        _take_over(model, network, images.classes, cell.start)
+        given = model.preprocessing
+    if settings["recomputed"]:
+        network = recomputed(network)
+    if cell.recipe.synchronised:
+        synchronise(network)
+    return start(network, cell.recipe, device), given
+
+
+def _take_over(model: Model, network: ResNet, classes: tuple[str, ...], source: Path) -> None:
+    """The weights of a model, its head too if it is for the same classes."""
+    row, theirs = network.architecture, model.network.architecture
+    differing = [
+        f"{key} {value!r} there, {asdict(row)[key]!r} here"
+        for key, value in asdict(theirs).items()
+        if key not in ("num_classes", "name") and value != asdict(row)[key]
+    ]
+    if differing:
+        raise ResnetlabError(f"{source} is {theirs.name}, not {row.name}: {', '.join(differing)}")
+    weights = model.network.state_dict()
+    if model.classes != classes:
+        own = network.state_dict()
+        weights |= {key: own[key] for key in own if key.startswith("fc.")}
+    network.load_state_dict(weights)
+
+
+def _step(state: State, found: Material, recipe: Recipe, device: torch.device, settings: Line, classes: int) -> Step:
+    weights = found.class_weights(classes).to(device) if recipe.balance == "loss" else None
+    call = parallel(state.network)
+    several = call is not state.network
+    forward = objective(
+        state.network,
+        recipe,
+        device,
+        settings["compiled"],
+        settings["recomputed"] or several,
+        weights=weights,
+        call=call if several else None,
+    )
+    if settings["captured"] and isinstance(found.batches, Stream) and not several and not recipe.ema:
+        return CapturedStep(found.batches, forward, device, settings["compiled"], recipe.accumulate)
+    return launched(found.batches, forward, recipe, call)
+
+
+def _asked_to_stop(wish: Wish, step: int, device: torch.device) -> bool:
+    """Whether any process was asked to stop; all of them get the same answer, at the same step."""
+    if World.here().size == 1:
+        return wish.to_stop
+    return step % ASKED_EVERY[device.type] == 0 and any_of(wish.to_stop, device)
 
 
 def _uncompiled(compiled: bool) -> AbstractContextManager[Any]:
@@ -165,38 +271,25 @@ def _uncompiled(compiled: bool) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
-def _finish(
-    record: RunFolder, network: ResNet, preprocessing: Preprocessing, found: dict[str, Any], warmed_up_at: int | None
-) -> None:
-    """Write the model file and the result, which marks the run as finished."""
-    finished = {
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "environment": environment(next(network.parameters()).device),
-    }
-    provenance = {key: record.config[key] for key in ("data", "recipe", "seed")} | finished
-    classes = tuple(record.config["data"]["classes"])
-    save(Model(network, preprocessing, classes, provenance), record.path / "model.safetensors")
-    exact = ", exact batch-norm statistics" if record.config["recipe"]["exact_statistics"] else ""
-    validated = [point for point in curve(record.path) if "validation_error" in point]
-    best = min(validated, key=lambda point: point["validation_error"], default={})
-    chosen = {key: best[key] for key in ("step", "validation_error", "test_error") if best}
-    record.finish(
-        {
-            "protocol": PROTOCOL + exact,
-            **found["errors"],
-            **({"best_on_validation": chosen} if chosen else {}),
-            "test_images": found["images"],
-            "warmed_up_at": warmed_up_at,
-            **finished,
-        }
-    )
-    record.log("finished")
+@contextmanager
+def _explained(recipe: Recipe) -> Iterator[None]:
+    """Say what to do about memory that is not enough."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise ResnetlabError(
+            f"out of memory at a batch size of {recipe.batch_size}: {str(error).splitlines()[0]}. Try --batch-size "
+            f"{max(1, recipe.batch_size // 2)}, or --accumulate {2 * recipe.accumulate} (the batch in parts), "
+            "--recompute yes, or smaller images"
+        ) from error
 
 
-def _test(network: torch.nn.Module, splits: dict[str, Images], preprocessing: Preprocessing) -> dict[str, float]:
-    """Error and loss of each split."""
-    found: dict[str, float] = {}
-    for name, images in splits.items():
-        counts = single_view(network, images, preprocessing, 500 if images.pixels.device.type == "cpu" else 2500)
-        found |= {f"{name}_error": counts.error, f"{name}_loss": counts.loss}
-    return found
+def _fingerprint(path: Path) -> Line:
+    """What a run starts from: the file's name, and a hash of it."""
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise ResnetlabError(f"--from {path}: there is no such file of weights, and no finished run")
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}

@@ -1,7 +1,7 @@
 """The paper's figures and tables as cells: which networks, on which data, by which recipe."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -112,23 +112,30 @@ def experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def default_recipe(source: str, row: Architecture) -> str:
-    """The recipe for a data set: the paper's on CIFAR, `digits` on the digits, `short` on anything else."""
+def default_recipe(source: str, row: Architecture, started: bool = False) -> str:
+    """The recipe for a data set: the paper's on CIFAR, `digits` on the digits; for networks of ImageNet's size, on
+    image files, `modern`, or `finetune` where training starts from weights; else `short`.
+    """
     for at in SCALES.values():
         if source == at.data or (source in PAPER_DATA and at.data in PAPER_DATA):
             return at.deep_recipe if row.depth >= DEEP else at.recipe
+    if row.stem == "imagenet":
+        return "finetune" if started else "modern"
     return "short"
 
 
-def folder_name(source: str, row: Architecture, recipe: Recipe, seed: int) -> str:
+def folder_name(source: str, row: Architecture, recipe: Recipe, seed: int, start: Path | None = None) -> str:
     """The name of a run's folder, e.g. `digits-cifar_plain20-digits-1000-seed0`.
 
     A network or recipe with changed options or fields has a name of its own.
     """
     options = "" if row == architecture(row.name) else f"-{row.shortcut}-{row.version}"
-    changed = recipe != RECIPES[recipe.name].scaled(recipe.iterations)
-    fields = f"-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:6]}" if changed else ""
-    return f"{Path(source).stem}-{row.name}{options}-{recipe.name}{fields}-{recipe.iterations}-seed{seed}"
+    usual = asdict(RECIPES[recipe.name].scaled(recipe.iterations))
+    changed = sorted((name, value) for name, value in asdict(recipe).items() if value != usual[name])
+    fields = f"-{hashlib.sha256(repr(changed).encode()).hexdigest()[:6]}" if changed else ""
+    begun = f"-from-{start.stem}" if start else ""
+    data = Path(source).resolve().stem if Path(source).exists() else Path(source).stem
+    return f"{data}-{row.name}{options}-{recipe.name}{fields}-{recipe.iterations}-seed{seed}{begun}"
 
 
 def _small_network(name: str) -> Architecture:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.training.distributed import World
 from resnetlab.training.recipe import Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -20,7 +21,10 @@ WORTH_COMPILING = 1500  # steps; compiling a CIFAR network costs a CPU the time 
 
 @dataclass(frozen=True)
 class Execution:
-    """What the user asked for. Threads left out are the cores, shared among `jobs` runs at a time."""
+    """What the user asked for. Threads left out are the cores, shared among `jobs` runs at a time.
+
+    `workers` are the threads that read image files; they too are the cores.
+    """
 
     device: Device = "auto"
     threads: int | None = None
@@ -28,6 +32,7 @@ class Execution:
     jobs: int = 1
     capture: Choice = "auto"
     recompute: Choice = "auto"
+    workers: int | None = None
 
     def settle(self, recipe: Recipe, depth: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
         """What is done on this machine: as asked, else as in the run's earlier start, so that it rounds alike.
@@ -39,7 +44,9 @@ class Execution:
         """
         earlier = earlier or {}
         device = choose_device(earlier.get("device", "auto") if self.device == "auto" else self.device)
-        threads = self.threads or earlier.get("threads") or max(1, torch.get_num_threads() // self.jobs)
+        here = World.here()
+        cores = torch.get_num_threads() if here.size == 1 else (os.cpu_count() or 1) // here.local_size
+        threads = self.threads or earlier.get("threads") or max(1, cores // self.jobs)
         if device.type == "cpu" and recipe.precision == "tfloat32":
             raise ResnetlabError("precision tfloat32 is NVIDIA's; on a processor use float32 or bfloat16")
 
@@ -53,12 +60,15 @@ class Execution:
         return {
             "device": device.type,
             "threads": threads,
-            "compiled": settled(
-                "compiled", self.compile, lambda: can_compile(device) and recipe.iterations >= WORTH_COMPILING
-            ),
+            "workers": self.workers or earlier.get("workers") or max(1, (os.cpu_count() or 1) // here.local_size),
+            "compiled": settled("compiled", self.compile, lambda: can_compile(device) and _repays(recipe)),
             "captured": settled("captured", self.capture, lambda: device.type == "cuda"),
             "recomputed": settled("recomputed", self.recompute, lambda: depth > WITHOUT_RECOMPUTING),
         }
+
+
+def _repays(recipe: Recipe) -> bool:
+    return recipe.iterations >= WORTH_COMPILING and recipe.crop == "padded"
 
 
 def choose_device(device: Device) -> torch.device:

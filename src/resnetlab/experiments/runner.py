@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import torch
 
-from resnetlab.data import ImageSet
 from resnetlab.errors import ResnetlabError
-from resnetlab.experiments.cell import Cell, Progress, load_images, run
+from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.execution import Execution, choose_device
+from resnetlab.experiments.material import Data, load_data
+from resnetlab.experiments.progress import Progress
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
 from resnetlab.training.loop import DivergedError
 
@@ -79,7 +80,7 @@ def run_cells(cells: dict[str, Cell], root: Path, execution: Execution, jobs: in
 def together(cells: dict[str, Cell], root: Path, execution: Execution, at_once: int, wish: Wish) -> Iterator[Update]:
     """Run cells in this process, step by step in turn; on a GPU each on a stream of its own, where they overlap."""
     on_gpu = choose_device(execution.device).type == "cuda"
-    load_once = functools.cache(load_images)
+    load_once = functools.cache(load_data)
     waiting = list(cells.items())
     running: dict[str, tuple[Iterator[Progress], Any]] = {}
     while running or (waiting and not wish.to_stop):
@@ -124,10 +125,12 @@ def _next(updates: Any, running: dict[str, BaseProcess], asked_to_stop: bool) ->
 
 
 def _begin(
-    cell: Cell, folder: Path, execution: Execution, wish: Wish, load_once: Callable[..., ImageSet]
+    cell: Cell, folder: Path, execution: Execution, wish: Wish, load_once: Callable[..., Data]
 ) -> Iterator[Progress]:
     """The cell's run, which asks for its images when it is first advanced."""
-    yield from run(cell, folder, execution, load_once(cell.source, cell.data_dir, cell.image_size), wish)
+    yield from run(
+        cell, folder, execution, load_once(cell.source, cell.data_dir, cell.image_size, cell.recipe.crop), wish
+    )
 
 
 def _advance(name: str, steps: Iterator[Progress], stream: Any) -> Update:

@@ -13,7 +13,7 @@ from torch import Tensor
 from resnetlab.data.labels import numbered, usual_classes
 from resnetlab.data.preprocessing import Fit, Interpolation, Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.models.modelfile import Model
+from resnetlab.models.modelfile import Model, is_ours, load
 from resnetlab.models.reading import read_tensors
 from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
 from resnetlab.networks.caffe import read_caffe, read_mean_image
@@ -58,6 +58,19 @@ class Imported:
     model: Model
     kind: Kind
     notes: tuple[str, ...]
+
+
+def read_model(path: Path) -> Model:
+    """A model to go on from: a model file or finished run of ours, or other people's weights.
+
+    Raises:
+        ResnetlabError: none of these, or damaged.
+    """
+    if path.is_dir() and (path / "config.json").exists() and (path / "execution.json").exists():
+        return load(path)
+    if path.suffix == ".safetensors" and path.is_file() and is_ours(path):
+        return load(path)
+    return import_weights(path).model
 
 
 def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:

@@ -45,7 +45,8 @@ class Model:
         if imported := self.provenance.get("imported"):
             return f"weights of {imported['file']}"
         if recipe := self.provenance.get("recipe"):
-            return f"trained by recipe {recipe['name']}, seed {self.provenance['seed']}, last iteration"
+            which = "best on validation" if recipe.get("keep") == "best" else "last iteration"
+            return f"trained by recipe {recipe['name']}, seed {self.provenance['seed']}, {which}"
         return "of unstated origin"
 
 
@@ -97,6 +98,15 @@ def load(path: Path | str) -> Model:
         raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResnetlabError(f"the metadata of {file} are damaged: {error!r}") from error
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is one that `save` wrote."""
+    try:
+        with safe_open(file, "pt") as content:
+            return "resnetlab" in (content.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def model_file(path: Path) -> Path:

@@ -33,6 +33,12 @@ def draw_experiment(records: list[Record], path: Path, title: str) -> None:
     draw_curves(records, path, f"{title}\n{subtitle}", beside_paper(records), train_left=path.stem == "figure1")
 
 
+def draw_run(record: Record, folder: Path) -> None:
+    """`curves.png` and `.svg` of one run, in its folder."""
+    title = f"{architecture(record.network).label} on {record.data}, recipe {record.config['recipe']['name']}"
+    draw_curves([record], folder / "curves", title, with_paper=False)
+
+
 def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool, train_left: bool = False) -> None:
     """Write `path`.png and `path`.svg: error over iterations, plain networks left, residual right.
 

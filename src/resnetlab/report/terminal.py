@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table as Grid
 
-from resnetlab.experiments.cell import Progress
+from resnetlab.experiments.progress import Progress
 from resnetlab.report.tables import Table
 
 PLAIN_EVERY_SECONDS = 15.0
@@ -86,6 +86,7 @@ def _numeric(text: str) -> bool:
 
 
 def _errors(progress: Progress) -> str:
+    speed = f", {progress.speed}" if progress.speed else ""
     if progress.train_error is None or progress.test_error is None:
-        return "not yet tested"
-    return f"training error {progress.train_error:5.2f} %, test {progress.test_error:5.2f} %"
+        return "not yet tested" + speed
+    return f"training error {progress.train_error:5.2f} %, test {progress.test_error:5.2f} %{speed}"

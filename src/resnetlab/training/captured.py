@@ -18,9 +18,15 @@ class CapturedStep:
     """
 
     def __init__(
-        self, batches: ResidentBatches, forward: Objective, device: torch.device, compiled: bool = False
+        self,
+        batches: ResidentBatches,
+        forward: Objective,
+        device: torch.device,
+        compiled: bool = False,
+        parts: int = 1,
     ) -> None:
         self.batches = batches
+        self.parts = parts
         on_gpu = device.type == "cuda"  # elsewhere compilers may take it that integers do not wrap
         self.draw = torch.compile(batches.draw, dynamic=False) if compiled and on_gpu else batches.draw
         self.forward = forward
@@ -51,7 +57,7 @@ class CapturedStep:
 
     def _take(self, state: State) -> None:
         set_rate(state, self.rate)
-        descend(state, *self.draw(self.step), self.forward)
+        descend(state, *self.draw(self.step), self.forward, self.parts)
         self.step += 1
 
     def _take_aside(self, state: State, stream: torch.cuda.Stream) -> None:

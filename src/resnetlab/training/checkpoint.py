@@ -22,6 +22,8 @@ def save(folder: Path, state: State, metrics_lines: int) -> None:
     for name, parameter in state.network.named_parameters():
         if momentum := state.optimizer.state[parameter]:
             tensors[f"momentum.{name}"] = momentum["momentum_buffer"]
+    if state.average is not None:
+        tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
     tensors |= {"tally": state.tally, "window": state.window}
     path = folder / f"step-{state.step:08d}"
     if path.exists():  # unreadable, or the run would have gone on from it
@@ -64,8 +66,10 @@ def newest_first(folder: Path) -> list[Path]:
 
 
 def _apply(state: State, tensors: dict[str, torch.Tensor]) -> None:
-    prefix = "network."
-    state.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    for prefix, network in (("network.", state.network), ("average.", state.average)):
+        if network is not None:
+            found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            network.load_state_dict(found)
     for name, parameter in state.network.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
             buffer = torch.empty_like(parameter, requires_grad=False)  # the parameter's memory format

@@ -1,7 +1,9 @@
 """The only training loop. It knows no data set, no device and no folder; it yields what happens."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnetlab.errors import ResnetlabError
+from resnetlab.training.distributed import gradients_later, summed
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.schedule import learning_rate
 
@@ -35,14 +39,34 @@ class ResidentBatches(Batches, Protocol):
 
 @dataclass
 class State:
-    """All that a run is between two steps. Tallies are (summed loss, errors, images), kept on the device."""
+    """All that a run is between two steps. Tallies are (summed loss, errors, images), kept on the device.
+
+    `average` has the weights averaged over the steps, where the recipe wants it.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
     warmed_up_at: int | None = None
+    average: nn.Module | None = None
+    frozen: tuple[nn.Module, ...] = ()
     tally: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     window: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is tested and kept."""
+        return self.average or self.network
+
+    def check_finite(self) -> None:
+        """
+        Raises:
+            DivergedError: a weight or the training loss is no longer a finite number.
+        """
+        numbers = [self.tally[:1], *(p.detach() for p in self.network.parameters())]
+        if not all(bool(torch.isfinite(x).all()) for x in numbers):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise DivergedError(f"the training loss is not finite at step {self.step}, learning rate {rate:g}")
 
 
 @dataclass(frozen=True)
@@ -82,25 +106,56 @@ class DivergedError(ArithmeticError):
 
 
 def start(network: nn.Module, recipe: Recipe, device: torch.device) -> State:
-    """The state before the first step: the network on its device, and the paper's optimizer."""
+    """The state before the first step: the network on its device, and the paper's optimizer.
+
+    Raises:
+        ResnetlabError: the network has no part of the name up to which it is to be frozen.
+    """
     network = network.to(device).to(memory_format=torch.channels_last)
-    decayed = [p for p in network.parameters() if p.ndim > 1 or recipe.decayed == "all"]
-    free = [p for p in network.parameters() if p.ndim <= 1 and recipe.decayed == "weights"]
+    frozen = parts_up_to(network, recipe.freeze)
+    for part in frozen:
+        part.requires_grad_(requires_grad=False)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1 or recipe.decayed == "all"]
+    free = [p for p in trained if p.ndim <= 1 and recipe.decayed == "weights"]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]], recipe.learning_rate, momentum=recipe.momentum, fused=True
     )
-    state = State(network, optimizer)
+    average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.ema else None
+    state = State(network, optimizer, average=average, frozen=frozen)
     state.tally, state.window = state.tally.to(device), state.window.to(device)
     return state
 
 
+def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
+    """The parts of a network, in order, up to the one of this name; `none` is no part.
+
+    Raises:
+        ResnetlabError: there is no such part, or nothing would be left to train.
+    """
+    names = [child for child, _ in network.named_children()]
+    if name == "none":
+        return ()
+    if name not in names[:-1]:
+        raise ResnetlabError(f"cannot freeze up to {name!r}; this network's parts are {', '.join(names[:-1])}")
+    return tuple(network.children())[: names.index(name) + 1]
+
+
 def objective(
-    network: nn.Module, recipe: Recipe, device: torch.device, compiled: bool = False, by_block: bool = False
+    network: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    compiled: bool = False,
+    by_block: bool = False,
+    *,
+    weights: Float[Tensor, "classes"] | None = None,
+    call: nn.Module | None = None,
 ) -> Objective:
     """The step's forward pass: images and labels in, mean cross-entropy and counts for the tallies out.
 
     Compiled whole, or, very deep networks and others `by_block`, each kind of block once: slower, but soon ready.
+    `weights` are those of the classes in the loss; `call` is what runs the network, if it is not called itself.
     """
 
     if device.type == "cuda":
@@ -110,9 +165,9 @@ def objective(
 
     def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = network(images)
+            logits = (call or network)(images)
         logits = logits.float()
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
         errors = (logits.argmax(1) != labels).sum()
         with torch.no_grad():
             images_ = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
@@ -145,6 +200,8 @@ def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
         DivergedError: the loss became infinite or not a number, noticed at the next report.
     """
     state.network.train()
+    for part in state.frozen:
+        part.eval()  # batch statistics are frozen too
     while state.step < recipe.iterations:
         rate = learning_rate(recipe, state.step, state.warmed_up_at)
         step(state, rate)
@@ -162,25 +219,44 @@ def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
         yield Stepped(state.step)
 
 
-def launched(batches: Batches, forward: Objective) -> Step:
-    """Steps whose operations are launched one by one."""
+def launched(batches: Batches, forward: Objective, recipe: Recipe, call: nn.Module | None = None) -> Step:
+    """Steps whose operations are launched one by one; `call` is what runs the network, in several processes."""
 
     def step(state: State, rate: float) -> None:
         set_rate(state, rate)
-        descend(state, *batches.batch(state.step), forward)
+        descend(state, *batches.batch(state.step), forward, recipe.accumulate, call)
+        if state.average is not None:
+            average(state.average, state.network, min(recipe.ema, (1 + state.step) / (10 + state.step)))
         state.step += 1
 
     return step
 
 
-def descend(state: State, images: Tensor, labels: Tensor, forward: Objective) -> None:
-    """One step of stochastic gradient descent, tallied. Nothing waits for the device."""
-    loss, counts = forward(images, labels)
+def descend(
+    state: State, images: Tensor, labels: Tensor, forward: Objective, parts: int = 1, call: nn.Module | None = None
+) -> None:
+    """One step of stochastic gradient descent, tallied, the batch in so many parts. Nothing waits for the device."""
     state.optimizer.zero_grad()
-    torch.autograd.backward(loss)
+    share = len(labels) // parts
+    for k in range(parts):
+        later = gradients_later(call) if call is not None and k < parts - 1 else nullcontext()
+        with later:
+            loss, counts = forward(images[k * share : (k + 1) * share], labels[k * share : (k + 1) * share])
+            torch.autograd.backward(loss / parts if parts > 1 else loss)
+        counts = summed(counts)
+        state.tally += counts
+        state.window += counts
     state.optimizer.step()
-    state.tally += counts
-    state.window += counts
+
+
+def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move averaged weights towards the network's, by what the decay leaves; batch statistics are the network's."""
+    with torch.no_grad():
+        pairs = zip(averaged.parameters(), network.parameters(), strict=True)
+        for mean, latest in pairs:
+            mean.lerp_(latest, 1 - decay)
+        for kept, newest in zip(averaged.buffers(), network.buffers(), strict=True):
+            kept.copy_(newest)
 
 
 def set_rate(state: State, rate: float | Tensor) -> None:

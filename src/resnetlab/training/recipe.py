@@ -7,6 +7,12 @@ from resnetlab.errors import ResnetlabError, near_matches
 
 Precision = Literal["float32", "tfloat32", "bfloat16"]
 Decayed = Literal["all", "weights"]
+Crop = Literal["padded", "shorter-side", "area"]
+Normalise = Literal["mean-image", "imagenet"]
+Schedule = Literal["drops", "cosine"]
+Balance = Literal["none", "loss", "sampling"]
+Keep = Literal["last", "best"]
+IMAGENET = 1_281_167  # training images
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,61 @@ class Recipe:
     """Parameters with weight decay; `weights` leaves out biases and batch normalisation."""
     exact_statistics: bool = False
     """After training, batch normalisation's statistics are those of all training images, as on ImageNet."""
+    crop: Crop = "padded"
+    """Of the padded image; or, of image files, which are read as they are needed: of the image scaled until its
+    shorter side is anything in `sides` (Section 3.4), or of a random share of its area."""
+    crop_size: int = 224
+    """Pixels of the square that a network sees of an image file."""
+    test_resize: int = 256
+    """Pixels that the shorter side of an image file is scaled to for testing; the centre square is seen."""
+    sides: tuple[int, ...] = (256, 480)
+    """The least and the greatest shorter side."""
+    least_area: float = 0.08
+    """The least share of an image that a crop of random area takes."""
+    colour: float = 0.0
+    """Standard deviation of AlexNet's colour noise; 0.1 there."""
+    normalise: Normalise = "mean-image"
+    """Less the mean image of the training set; or less the mean of each channel of ImageNet, over its standard
+    deviation."""
+    schedule: Schedule = "drops"
+    """Of the learning rate: a tenth after each of `drops`, or half a cosine down to 0."""
+    ramp_up: int = 0
+    """Steps over which the learning rate rises evenly from 0."""
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    """Weights are averaged over the steps, with this decay once there were enough of them; the average is tested and
+    kept. 0 averages nothing."""
+    balance: Balance = "none"
+    """For classes of different sizes: weights in the loss, or drawing each class equally often."""
+    accumulate: int = 1
+    """Parts of a batch that are run one after the other, their gradients added; batch statistics are of the parts."""
+    synchronised: bool = False
+    """Whether batch statistics are those of all processes; if not, of each process's part of the batch."""
+    freeze: str = "none"
+    """Up to this part of the network, e.g. layer2, weights and batch statistics stay as they were."""
+    patience: int = 0
+    """Reports without a better validation error after which training ends; 0 trains to the end."""
+    keep: Keep = "last"
+    """The network of the last iteration, or of the report with the best validation error."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "warmup_window", "report_every"):
+        for name in ("iterations", "batch_size", "warmup_window", "report_every", "crop_size", "accumulate"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("padding", "validation", "weight_decay", "momentum"):
+        for name in ("padding", "validation", "weight_decay", "momentum", "colour", "ramp_up", "patience"):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
+        for name in ("label_smoothing", "ema"):
+            _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and less than 1")
+        _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
+        _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        _require(
+            self, "sides", len(self.sides) == 2 and 1 <= self.sides[0] <= self.sides[1], "two numbers, lower first"
+        )
+        if self.crop == "shorter-side":
+            _require(self, "sides", self.sides[0] >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        _require(self, "accumulate", self.batch_size % self.accumulate == 0, "a divisor of batch_size")
+        _require(
+            self, "keep", self.keep == "last" or not self.exact_statistics, "last where exact_statistics is true"
+        )
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
 
@@ -62,12 +117,32 @@ class Recipe:
             self,
             iterations=iterations,
             drops=tuple(round(drop * share) for drop in self.drops),
+            ramp_up=round(self.ramp_up * share),
             report_every=max(10, round(self.report_every * share)),
         )
 
     def for_epochs(self, epochs: int, images: int) -> "Recipe":
         """The same proportions over so many passes through the training images."""
         return self.scaled(max(1, round(epochs * images / self.batch_size)))
+
+    def with_batch_size(self, batch_size: int) -> "Recipe":
+        """As many images in batches of another size, the learning rate in proportion (Goyal et al., 2017)."""
+        share = batch_size / self.batch_size
+        scaled = self.scaled(max(1, round(self.iterations / share)))
+        warmup_rate = None if self.warmup_rate is None else self.warmup_rate * share
+        rate = self.learning_rate * share
+        return replace(scaled, batch_size=batch_size, learning_rate=rate, warmup_rate=warmup_rate)
+
+    def for_crop_size(self, crop_size: int) -> "Recipe":
+        """The same for squares of another size: all sizes in proportion."""
+        share = crop_size / self.crop_size
+        low, high = self.sides
+        return replace(
+            self,
+            crop_size=crop_size,
+            test_resize=round(self.test_resize * share),
+            sides=(round(low * share), round(high * share)),
+        )
 
 
 def _require(recipe: Recipe, name: str, holds: bool, rule: str) -> None:
@@ -76,6 +151,43 @@ def _require(recipe: Recipe, name: str, holds: bool, rule: str) -> None:
 
 
 CIFAR = Recipe()
+PAPER_IMAGENET = replace(
+    CIFAR,
+    name="paper-imagenet",
+    iterations=600_000,
+    batch_size=256,
+    drops=(150_000, 300_000),
+    crop="shorter-side",
+    colour=0.1,
+    report_every=5000,
+)
+EPOCH = round(IMAGENET / 64)  # steps
+MODERN = replace(
+    CIFAR,
+    name="modern",
+    iterations=100 * EPOCH,
+    batch_size=64,
+    learning_rate=0.03125,
+    drops=(),
+    weight_decay=2e-5,
+    decayed="weights",
+    crop="area",
+    normalise="imagenet",
+    schedule="cosine",
+    ramp_up=5 * EPOCH,
+    label_smoothing=0.1,
+    ema=0.9999,
+    report_every=EPOCH,
+)
+FINETUNE = replace(
+    MODERN.scaled(20 * EPOCH),
+    name="finetune",
+    learning_rate=0.01,
+    weight_decay=1e-4,
+    least_area=0.25,
+    ramp_up=EPOCH,
+    report_every=EPOCH,
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -94,15 +206,20 @@ RECIPES = {
             report_every=25,
         ),
         replace(CIFAR, name="short"),
+        PAPER_IMAGENET,
+        MODERN,
+        FINETUNE,
     )
 }
 SHORT_EPOCHS = 60
+PHOTO_RECIPES = tuple(name for name, found in RECIPES.items() if found.crop != "padded")
 
 
 def recipe(name: str, training_images: int, iterations: int | None = None) -> Recipe:
     """A recipe by name, in proportion over `iterations` if they are given.
 
-    `short` is the paper's recipe in proportion, over 60 passes through the training images.
+    `short` is the paper's recipe in proportion, over 60 passes through the training images. Recipes for image files
+    are in proportion to ImageNet's: as many passes through the training images as there.
 
     Raises:
         ResnetlabError: an unknown name, with its near matches.
@@ -112,6 +229,8 @@ def recipe(name: str, training_images: int, iterations: int | None = None) -> Re
     found = RECIPES[name]
     if iterations is not None:
         return found.scaled(iterations)
+    if name in PHOTO_RECIPES:
+        return found.scaled(max(1, round(found.iterations * training_images / IMAGENET)))
     return found.for_epochs(SHORT_EPOCHS, training_images) if name == "short" else found
 
 
@@ -146,7 +265,7 @@ def _parse(name: str, text: str) -> object:
             return tuple(int(part) for part in text.split(",") if part)
         if kind == float | None:
             return None if text.lower() == "none" else float(text)
-        if kind in (int, float):
+        if kind in (int, float, str):
             return kind(text)
         return {choice: choice for choice in get_args(kind)}[text]
     except (KeyError, ValueError):

@@ -21,14 +21,23 @@ WAIT_FOR_LOCK_SECONDS = 5.0  # for a run that is just being saved to end
 
 
 class RunFolder:
-    """One run on disk. `metrics.jsonl` holds nothing that differs between equal runs; times are in `log.jsonl`."""
+    """One run on disk. `metrics.jsonl` holds nothing that differs between equal runs; times are in `log.jsonl`.
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    Of several processes only one `writes`; for the others it is as if they did.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.config = config
         self._lines = 0
         self._saved_at = time.monotonic()
         self._saved_step = 0
+
+    @classmethod
+    def follow(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
+        """The run that another process of this one's group has opened."""
+        return cls(path, json.loads(json.dumps(config)), writes=False)
 
     @classmethod
     @contextmanager
@@ -67,7 +76,8 @@ class RunFolder:
 
     def set_execution(self, execution: dict[str, Any]) -> None:
         """Keep how the run is executed, for later starts."""
-        write_json(self.path / "execution.json", execution)
+        if self.writes:
+            write_json(self.path / "execution.json", execution)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -78,6 +88,8 @@ class RunFolder:
         """Bring a fresh state to where the run was left, and drop metrics that are about to come again."""
         self._lines = checkpoint.restore(self.path / "checkpoints", state)
         self._saved_step = state.step
+        if not self.writes:
+            return
         metrics = self.path / "metrics.jsonl"
         kept = read_json_lines(metrics)[: self._lines]
         with replacing(metrics) as temporary:
@@ -85,16 +97,27 @@ class RunFolder:
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """One more line of metrics."""
+        if not self.writes:
+            return
         _append(self.path / "metrics.jsonl", line)
         self._lines += 1
 
     def log(self, event: str, **details: object) -> None:
         """One more line of what depends on the machine and the hour."""
+        if not self.writes:
+            return
         _append(self.path / "log.jsonl", {"event": event, "time": round(time.time(), 3), **details})
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, if there is none of this step."""
+        """Write a checkpoint, if there is none of this step.
+
+        Raises:
+            DivergedError: a weight is no longer a finite number; the last checkpoint stays.
+        """
+        if not self.writes:
+            return
         if self._saved_step != state.step:
+            state.check_finite()
             if self._lines:
                 sync(self.path / "metrics.jsonl")
             checkpoint.save(self.path / "checkpoints", state, self._lines)
@@ -107,7 +130,8 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
-        write_json(self.path / "result.json", result)
+        if self.writes:
+            write_json(self.path / "result.json", result)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -6,12 +6,18 @@ from resnetlab.training.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, warmed_up_at: int | None) -> float:
-    """The rate of step `step`, counted from 0: a tenth after each drop (Section 4.2).
+    """The rate of step `step`, counted from 0: a tenth after each drop (Section 4.2), or half a cosine.
 
     During warm-up, until the step `warmed_up_at` at which the training error was seen to be low enough, it
-    is at most the warm-up rate; the later schedule is unchanged.
+    is at most the warm-up rate; the later schedule is unchanged. A ramp rises evenly to the schedule's start.
     """
-    rate = recipe.learning_rate / math.pow(10, sum(step >= drop for drop in recipe.drops))
+    if step < recipe.ramp_up:
+        return recipe.learning_rate * (step + 1) / recipe.ramp_up
+    if recipe.schedule == "cosine":
+        done = (step - recipe.ramp_up) / max(1, recipe.iterations - recipe.ramp_up)
+        rate = recipe.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    else:
+        rate = recipe.learning_rate / math.pow(10, sum(step >= drop for drop in recipe.drops))
     if recipe.warmup_rate is not None and (warmed_up_at is None or step < warmed_up_at):
         return min(rate, recipe.warmup_rate)
     return rate

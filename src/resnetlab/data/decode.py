@@ -1,0 +1,120 @@
+"""The part of an image that a training step needs, decoded without most of the rest.
+
+A JPEG file is decoded no further down than its crop, and at a half, a quarter or an eighth of its size where the crop
+is that much larger than what is made of it. The first changes no pixel. libjpeg-turbo does the work, outside of
+Python's lock, so threads are enough.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnetlab.data.preprocessing import open_image
+from resnetlab.errors import ResnetlabError
+
+Box = tuple[int, int, int, int]
+BASELINE = 0xC0, 0xC1
+FRAMES = (*BASELINE, 0xC2)  # and progressive
+ROWS = 16  # of pixels that are coded together, at most; colours are interpolated across them
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the head of a JPEG file says; `height_at` is where its height stands."""
+
+    width: int
+    height: int
+    height_at: int
+    baseline: bool
+
+
+def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -> UInt8[Tensor, "h w 3"]:
+    """The box (left, top, width, height) that `choose` takes of (width, height), as a square of `size` pixels.
+
+    Images are upright as their EXIF orientation says, and RGB. Resizing is bilinear with antialiasing.
+
+    Raises:
+        ResnetlabError: `data` is no image, or is cut short; by `name`.
+    """
+    frame = _frame(data)
+    if frame is None:  # no JPEG, or one that has to be turned, or of four colours, or damaged
+        image = open_image(data, name)
+        left, top, width, height = choose(*image.size)
+        part = np.asarray(image.crop((left, top, left + width, top + height)).convert("RGB"))
+    else:
+        part = _decode(data, name, frame, choose(frame.width, frame.height), size)
+    if part.shape[:2] == (size, size):
+        return torch.from_numpy(part.copy())
+    pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+
+
+def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.ndarray:
+    left, top, width, height = box
+    factor = 1
+    while factor < 8 and min(width, height) >= 2 * factor * size:
+        factor *= 2
+    needed = (top + height + ROWS) // ROWS * ROWS + ROWS
+    if frame.baseline and needed < frame.height:  # a lower image has the same rows above its end
+        data = data[: frame.height_at] + needed.to_bytes(2, "big") + data[frame.height_at + 2 :]
+    try:
+        smallest = {"min_factor": factor, "min_height": 1, "min_width": 1} if factor > 1 else {}
+        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, **smallest)
+    except ValueError as error:
+        raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from None
+    if factor > 1:
+        left, top = left // factor, top // factor
+        width, height = max(1, width // factor), max(1, height // factor)
+    return np.asarray(pixels[top : top + height, left : left + width])
+
+
+def _frame(data: bytes) -> Frame | None:
+    """Size and place of the frame header of a JPEG file that is whole, upright, and RGB or grey; else None."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in FRAMES:
+            height, width = (int.from_bytes(data[k : k + 2], "big") for k in (at + 5, at + 7))
+            whole = data.rfind(b"\xff\xd9") > at
+            simple = data[at + 4] == 8 and data[at + 9] in (1, 3) and min(width, height) > 0
+            return Frame(width, height, at + 5, marker in BASELINE) if whole and simple else None
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0" and _turned(data[at + 4 : at + 2 + length]):
+            return None
+        at += 2 + length
+    return None
+
+
+def _turned(segment: bytes) -> bool:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return bool(exif.get(ORIENTATION, 1) != 1)
+    except (SyntaxError, ValueError, OSError, KeyError):  # as Pillow has it, damaged EXIF turns nothing
+        return False
+
+
+def read_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an encoded image, upright, without decoding it.
+
+    Raises:
+        ResnetlabError: it is no image.
+    """
+    if frame := _frame(data):
+        return frame.width, frame.height
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(ORIENTATION, 1) > 4
+            return image.size[::-1] if turned else image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from error
