@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 from torch import nn
 
 from resnetlab.data.images import ImageSet, image_set
@@ -71,3 +72,23 @@ def perturb() -> Callable[[nn.Module], nn.Module]:
         return network.eval()
 
     return perturbed
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 30 + 12 photographs of different sizes in 3 classes of colours; one is grey, one turned."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    for split, count in (("train", 10), ("test", 4)):
+        for number, name in enumerate(("ant", "bee", "cow")):
+            (folder / split / name).mkdir(parents=True)
+            for k in range(count):
+                height, width = (int(side) for side in random.integers(40, 90, 2))
+                pixels = random.integers(0, 120, (height, width, 3))
+                pixels[..., number] += 100
+                image = Image.fromarray(pixels.astype(np.uint8))
+                exif = Image.Exif()
+                exif[0x0112] = 6 if (number, k) == (0, 1) else 1
+                image = image.convert("L") if (number, k) == (0, 0) else image
+                image.save(folder / split / name / f"{k:03}.jpg", exif=exif, quality=90)
+    return folder

@@ -116,7 +116,7 @@ def train(
     crop = with_fields(named_recipe(name, 1), changes).crop
     images = load_data(data, data_dir, image_size, crop)
     introduce(images)
-    chosen = named_recipe(name, len(images.train), iterations)
+    chosen = named_recipe(name, len(images.train))
     if batch_size and batch_size != chosen.batch_size:
         usual, chosen = chosen, chosen.with_batch_size(batch_size)
         say(
@@ -125,6 +125,7 @@ def train(
             f"{usual.iterations:,}"
         )
     chosen = chosen.for_epochs(epochs, len(images.train)) if epochs else chosen
+    chosen = chosen.scaled(iterations) if iterations else chosen
     chosen = chosen.for_crop_size(image_size) if image_size and crop != "padded" else chosen
     chosen = with_fields(chosen, changes)
     folder = out or Path("runs") / folder_name(data, row, chosen, seed, from_)

@@ -49,7 +49,7 @@ def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -
     if frame is None:  # no JPEG, or one that has to be turned, or of four colours, or damaged
         image = open_image(data, name)
         left, top, width, height = choose(*image.size)
-        part = np.asarray(image.crop((left, top, left + width, top + height)).convert("RGB"))
+        part = np.array(image.crop((left, top, left + width, top + height)).convert("RGB"))
     else:
         part = _decode(data, name, frame, choose(frame.width, frame.height), size)
     if part.shape[:2] == (size, size):
@@ -63,17 +63,20 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
     factor = 1
     while factor < 8 and min(width, height) >= 2 * factor * size:
         factor *= 2
+    rows = frame.height
     needed = (top + height + ROWS) // ROWS * ROWS + ROWS
     if frame.baseline and needed < frame.height:  # a lower image has the same rows above its end
+        rows = needed
         data = data[: frame.height_at] + needed.to_bytes(2, "big") + data[frame.height_at + 2 :]
     try:
-        smallest = {"min_factor": factor, "min_height": 1, "min_width": 1} if factor > 1 else {}
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, **smallest)
+        least = {"min_height": -(-rows // factor), "min_width": -(-frame.width // factor)} if factor > 1 else {}
+        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
     except ValueError as error:
         raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from None
     if factor > 1:
-        left, top = left // factor, top // factor
-        width, height = max(1, width // factor), max(1, height // factor)
+        right, bottom = (round(end / factor) for end in (left + width, top + height))
+        left, top = round(left / factor), round(top / factor)
+        width, height = right - left, bottom - top
     return np.asarray(pixels[top : top + height, left : left + width])
 
 

@@ -38,7 +38,7 @@ class Meter:
         if seconds > MEASURED_OVER_SECONDS:
             self.text = f"{self._steps * self.batch_size / seconds:,.0f} images/s"
             if self.waiting is not None:
-                self.text += f", {(self.waiting.seconds - self._waited) / seconds:.0%} of it waiting for images"
+                self.text += f", {(self.waiting.seconds - self._waited) / seconds:.0%} of the time waiting for them"
                 if self.waiting.skipped:
                     self.text += f", {len(self.waiting.skipped):,} unreadable"
             self.restart()
