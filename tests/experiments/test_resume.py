@@ -18,10 +18,16 @@ from resnetlab.cli import main
 main()
 """
 
+USUAL = ["--recipe", "cifar-warmup", "--set", "warmup_window=7", "batch_size=16", "padding=1", "report_every=9"]
 
-def command(npz: Path, out: Path, iterations: int, save_every: float = 0.0) -> list[str]:
-    options = ["--recipe", "cifar-warmup", "--set", "warmup_window=7", "batch_size=16", "padding=1", "report_every=9"]
-    arguments = ["train", "--data", str(npz), "--network", "cifar_resnet8", "--iterations", str(iterations)]
+
+def command(data: Path, out: Path, iterations: int, save_every: float = 0.0) -> list[str]:
+    if data.is_dir():
+        options = ["--recipe", "modern", "--image-size", "32", "--batch-size", "8", "--workers", "2"]
+        options += ["--set", "report_every=9", "validation=5", "keep=best", "ema=0.9"]
+    else:
+        options = USUAL
+    arguments = ["train", "--data", str(data), "--network", "cifar_resnet8", "--iterations", str(iterations)]
     return [sys.executable, "-c", CHILD, str(save_every), *arguments, *options, "--threads", "1", "--out", str(out)]
 
 
@@ -45,16 +51,16 @@ def kill_at(arguments: list[str], out: Path, step: int, number: signal.Signals) 
         return child.wait(timeout=60)
 
 
-def interrupted_run_equals_whole(npz: Path, folder: Path, signals: list[signal.Signals], iterations: int) -> None:
-    subprocess.run(command(npz, folder / "whole", iterations), check=True, stdout=subprocess.DEVNULL)
+def interrupted_run_equals_whole(data: Path, folder: Path, signals: list[signal.Signals], iterations: int) -> None:
+    subprocess.run(command(data, folder / "whole", iterations), check=True, stdout=subprocess.DEVNULL)
     out = folder / "interrupted"
     randomly = random.Random(0)
     steps = sorted(randomly.sample(range(1, iterations - 20), len(signals)))
     for number, step in zip(signals, steps, strict=True):
-        status = kill_at(command(npz, out, iterations), out, step, number)
+        status = kill_at(command(data, out, iterations), out, step, number)
         assert status == (130 if number == signal.SIGINT else -number)
         assert not (out / "result.json").exists()
-    subprocess.run(command(npz, out, iterations), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command(data, out, iterations), check=True, stdout=subprocess.DEVNULL)
     assert evidence(out) == evidence(folder / "whole")
 
 
@@ -63,9 +69,13 @@ def test_killed_and_interrupted_runs_end_alike(tiny_npz: Path, tmp_path: Path) -
     interrupted_run_equals_whole(tiny_npz, tmp_path, signals, iterations=150)
 
 
+def test_runs_on_image_files_end_alike(photos: Path, tmp_path: Path) -> None:
+    interrupted_run_equals_whole(photos, tmp_path, [signal.SIGKILL, signal.SIGINT], iterations=60)
+
+
 @pytest.mark.slow
-def test_killed_many_times(tiny_npz: Path, tmp_path: Path) -> None:
-    interrupted_run_equals_whole(tiny_npz, tmp_path, [signal.SIGKILL] * 20, iterations=600)
+def test_killed_many_times(photos: Path, tmp_path: Path) -> None:
+    interrupted_run_equals_whole(photos, tmp_path, [signal.SIGKILL] * 50, iterations=300)
 
 
 def test_a_disk_that_is_full_costs_nothing_saved(tiny_npz: Path, tmp_path: Path) -> None:

@@ -134,12 +134,13 @@ def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
     Raises:
         ResnetlabError: there is no such part, or nothing would be left to train.
     """
-    names = [child for child, _ in network.named_children()]
+    parts = {child: part for child, part in network.named_children() if any(True for _ in part.parameters())}
+    names = list(parts)
     if name == "none":
         return ()
     if name not in names[:-1]:
         raise ResnetlabError(f"cannot freeze up to {name!r}; this network's parts are {', '.join(names[:-1])}")
-    return tuple(network.children())[: names.index(name) + 1]
+    return tuple(parts.values())[: names.index(name) + 1]
 
 
 def objective(
