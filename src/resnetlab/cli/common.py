@@ -1,16 +1,19 @@
 """What all commands share: the application, the console, types of options, checks."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.progress import track
 
 from resnetlab.data import ImageSet
 from resnetlab.data.listing import Listing
 from resnetlab.errors import ResnetlabError
 from resnetlab.training.distributed import World
 
+T = TypeVar("T")
 Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Option = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}")]
@@ -22,6 +25,11 @@ console = Console(quiet=not World.here().main)  # of several processes, one spea
 def say(text: str) -> None:
     """One line as it is, however wide the terminal."""
     console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """The items, with a bar of progress and the time left, on a terminal."""
+    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def at_least_one(**options: int | None) -> None:

@@ -1,16 +1,14 @@
 """`resnetlab import`, `resnetlab export` and `resnetlab predict`."""
 
 import time
-from collections.abc import Iterable
 from csv import writer as csv_writer
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import track
 
-from resnetlab.cli.common import Count, Name, Place, app, at_least_one, console, say
+from resnetlab.cli.common import Count, Name, Place, app, at_least_one, say, watched
 from resnetlab.data.labels import imagenet, read_classes, spoken
 from resnetlab.data.preprocessing import Interpolation
 from resnetlab.errors import ResnetlabError
@@ -28,7 +26,6 @@ from resnetlab.models.sidecars import Channels
 from resnetlab.networks.resnet import Shortcut, Version, ZeroChannels
 
 Numbers = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER ...")]
-T = TypeVar("T")
 
 
 @app.command(name="import")
@@ -168,7 +165,7 @@ def predict_(
     opened = open_engine(model, engine, device=where, precision=precision, threads=threads)
     size = batch_size or (8 if where.type == "cpu" else 128)
     started, unreadable, rows = time.perf_counter(), 0, []
-    for found in _watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
+    for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
         if isinstance(found, Unreadable):
             unreadable += 1
             _warn(found.reason)
@@ -190,15 +187,10 @@ def predict_(
 
 def _export_int8(model: Model, folder: Path, target: Path) -> None:
     calibration, held_out = split(find_images([folder]))
-    watched = [_watched(paths, text) for paths, text in ((calibration, "ranges"), (held_out, "comparing"))]
+    watched = [watched(paths, text) for paths, text in ((calibration, "ranges"), (held_out, "comparing"))]
     agreement = export_int8(model, target, *watched)
     say(f"{target}: int8, ranges from {len(calibration):,} images of {folder}")
     say(f"Top-1 as in float32: {agreement.percent:.2f} % of {agreement.images:,} other images there")
-
-
-def _watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """With a bar of progress and the time left, on a terminal."""
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _mean(words: tuple[str, ...]) -> Channels | Path | None:

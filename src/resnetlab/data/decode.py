@@ -45,7 +45,7 @@ def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -
     Raises:
         ResnetlabError: `data` is no image, or is cut short; by `name`.
     """
-    frame = _frame(data)
+    frame = read_frame(data)
     if frame is None:  # no JPEG, or one that has to be turned, or of four colours, or damaged
         image = open_image(data, name)
         left, top, width, height = choose(*image.size)
@@ -80,13 +80,15 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
     return np.asarray(pixels[top : top + height, left : left + width])
 
 
-def _frame(data: bytes) -> Frame | None:
+def read_frame(data: bytes) -> Frame | None:
     """Size and place of the frame header of a JPEG file that is whole, upright, and RGB or grey; else None."""
     if data[:2] != b"\xff\xd8":
         return None
     at = 2
     while at + 10 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if at + 2 + length > len(data):
+            return None
         if marker in FRAMES:
             height, width = (int.from_bytes(data[k : k + 2], "big") for k in (at + 5, at + 7))
             whole = data.rfind(b"\xff\xd9") > at
@@ -113,7 +115,7 @@ def read_size(data: bytes, name: str) -> tuple[int, int]:
     Raises:
         ResnetlabError: it is no image.
     """
-    if frame := _frame(data):
+    if frame := read_frame(data):
         return frame.width, frame.height
     try:
         with Image.open(io.BytesIO(data)) as image:

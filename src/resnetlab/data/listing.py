@@ -293,8 +293,10 @@ def _numbered(by_class: dict[str, list[File]], numbers: dict[str, int]) -> Split
 def _refuse_empty(found: Found, source: Path) -> None:
     for part, by_class in found.splits.items():
         if len(by_class) < 2 and found.classes is None:
-            count = len(by_class) or "no"
-            raise ResnetlabError(f"{source}{f'/{part}' if part else ''} has {count} class folders; expected {LAYOUT}")
+            count, where = len(by_class) or "no", f"{source}{f'/{part}' if part else ''}"
+            if found.kind != "folder":
+                raise ResnetlabError(f"{where} has images of {count} class{'es' * (not by_class)}; it takes two")
+            raise ResnetlabError(f"{where} has {count} class folders; expected {LAYOUT}")
         if empty := [name for name, files in by_class.items() if not files]:
             raise ResnetlabError(f"{source}: no images in {', '.join(empty)}; expected {LAYOUT}")
 

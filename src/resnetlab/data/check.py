@@ -1,0 +1,221 @@
+"""What is wrong with a data set, file by file, before hours are spent on it."""
+
+import hashlib
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import simplejpeg
+from PIL import Image
+
+from resnetlab.data.ahead import in_order
+from resnetlab.data.decode import ORIENTATION, read_frame
+from resnetlab.data.listing import SPLITS, File, Found
+from resnetlab.data.preprocessing import is_image, open_image
+from resnetlab.errors import ResnetlabError
+
+Weight = Literal["stops", "misleads", "note"]
+SMALL = 32  # pixels
+UNBALANCED = 10  # times as many images
+KINDS: dict[str, tuple[Weight, str]] = {
+    "unreadable": ("stops", "training stops there; remove or repair them, or train with --on-bad skip"),
+    "empty class": ("stops", "put images in, or remove the folder"),
+    "class in only one split": ("stops", "use the same class names in all splits"),
+    "same image in two splits": ("misleads", "the test error would be too good; keep it in one split"),
+    "same image in two classes": ("misleads", "one of the labels is wrong; keep it in one class"),
+    "class names alike": ("misleads", "they differ in case, spaces or marks alone; one class or two?"),
+    "damaged": ("note", "readable, but parts of it are not what they were"),
+    "same image twice in a class": ("note", "it counts twice"),
+    "content is not what the suffix says": ("note", "read by its content"),
+    "grey": ("note", "read as RGB"),
+    "CMYK": ("note", "read as RGB; colours may be off"),
+    "palette": ("note", "read as RGB"),
+    "alpha": ("note", "transparency is dropped"),
+    "16 bit": ("note", "the upper 8 bits are read"),
+    "rotated by EXIF": ("note", "turned upright"),
+    "several frames": ("note", "the first is read"),
+    "tiny": ("note", f"a side of less than {SMALL} pixels"),
+    "hidden": ("note", "not read"),
+    "not an image": ("note", "not read"),
+    "outside of the classes": ("note", "not read"),
+    "unbalanced": ("note", "--balance loss or --balance sampling makes up for it"),
+}
+MODES = {"L": "grey", "LA": "grey", "1": "grey", "CMYK": "CMYK", "YCCK": "CMYK", "P": "palette", "PA": "palette"}
+SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, of one of `KINDS`, and where."""
+
+    kind: str
+    file: str
+    detail: str = ""
+
+    @property
+    def weight(self) -> Weight:
+        """Whether it stops training, makes its numbers wrong, or is only worth knowing."""
+        return KINDS[self.kind][0]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image file: which it is, its content's hash, its size if it can be read, what is odd about it."""
+
+    split: str | None
+    label: str
+    file: File
+    digest: bytes = b""
+    size: tuple[int, int] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it. Counts are of files by split and class, readable or not; sizes are the shorter sides in pixels."""
+
+    counts: dict[str | None, dict[str, int]]
+    findings: tuple[Finding, ...]
+    sides: tuple[int, float, int] | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing would stop training or make its numbers wrong."""
+        return all(finding.weight == "note" for finding in self.findings)
+
+
+def examine(found: Found, threads: int | None = None) -> Iterator[Seen]:
+    """Every image file, decoded wholly by threads, in order."""
+    files = (
+        (split, label, file)
+        for split, by_class in found.splits.items()
+        for label, files in by_class.items()
+        for file in files
+    )
+    threads = threads or os.cpu_count() or 1
+    return in_order(_examine, files, threads, 8 * threads)
+
+
+def report(found: Found, seen: Iterable[Seen]) -> Report:
+    """What all of it comes to."""
+    seen = list(seen)
+    counts: dict[str | None, dict[str, int]] = {
+        split: {label: len(files) for label, files in by_class.items()} for split, by_class in found.splits.items()
+    }
+    findings = [finding for each in seen for finding in each.findings]
+    findings += [*_classes(found, counts), *_duplicates(seen), *_strays(found)]
+    order = list(KINDS)
+    findings.sort(key=lambda finding: (order.index(finding.kind), finding.file))
+    sides = [min(each.size) for each in seen if each.size]
+    return Report(counts, tuple(findings), (min(sides), float(median(sides)), max(sides)) if sides else None)
+
+
+def _examine(place: tuple[str | None, str, File]) -> Seen:
+    split, label, file = place
+    name = file.name
+    try:
+        data = file.read()
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        damage = ""
+        if read_frame(data):
+            try:
+                simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            except ValueError as error:  # a recoverable one, if Pillow can read it
+                open_image(data, file.path)
+                damage = str(error)
+        else:
+            open_image(data, file.path)
+    except ResnetlabError as error:
+        reason = str(error).removeprefix(file.path).removeprefix(" is not a readable image (")
+        return Seen(split, label, file, findings=(Finding("unreadable", name, reason.split("); repair")[0]),))
+    findings, size = _oddities(data, name)
+    if damage:
+        findings.append(Finding("damaged", name, damage))
+    return Seen(split, label, file, digest, size, tuple(findings))
+
+
+def _oddities(data: bytes, name: str) -> tuple[list[Finding], tuple[int, int]]:
+    kinds: dict[str, str] = {}
+    with Image.open(io.BytesIO(data)) as image:
+        mode, form = image.mode, image.format or ""
+        if kind := MODES.get(mode):
+            kinds[kind] = mode
+        if mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            kinds["alpha"] = mode
+        if mode.startswith("I"):
+            kinds["16 bit"] = mode
+        if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+            kinds["rotated by EXIF"] = f"orientation {turned}"
+        if getattr(image, "n_frames", 1) > 1:
+            kinds["several frames"] = ""
+        size = image.size
+    usual = SUFFIXES.get("JPEG" if form == "MPO" else form)
+    if usual and Path(name).suffix.lower() not in usual:
+        kinds["content is not what the suffix says"] = f"{form} content"
+    if min(size) < SMALL:
+        kinds["tiny"] = f"{size[0]}x{size[1]}"
+    return [Finding(kind, name, detail) for kind, detail in kinds.items()], size
+
+
+def _classes(found: Found, counts: dict[str | None, dict[str, int]]) -> Iterator[Finding]:
+    for split, by_class in counts.items():
+        for label, count in by_class.items():
+            if not count:
+                yield Finding("empty class", f"{split}/{label}" if split else label)
+        held = {label: count for label, count in by_class.items() if count}
+        if held and max(held.values()) >= UNBALANCED * min(held.values()):
+            least, most = min(held, key=held.__getitem__), max(held, key=held.__getitem__)
+            detail = f"{held[least]:,} of {least}, {held[most]:,} of {most}"
+            yield Finding("unbalanced", split or "all", detail)
+    if found.classes is None and len(counts) > 1:
+        for label in sorted({label for by_class in counts.values() for label in by_class}):
+            where = [str(split) for split, by_class in counts.items() if label in by_class]
+            if len(where) < len(counts):
+                yield Finding("class in only one split", label, f"only in {', '.join(where)}")
+    alike = defaultdict(set)
+    for by_class in counts.values():
+        for label in by_class:
+            alike["".join(c for c in label.lower() if c.isalnum())].add(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            yield Finding("class names alike", ", ".join(sorted(labels)))
+
+
+def _duplicates(seen: list[Seen]) -> Iterator[Finding]:
+    groups: dict[bytes, list[Seen]] = defaultdict(list)
+    for each in seen:
+        if each.digest:
+            groups[each.digest].append(each)
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        others = ", ".join(each.file.name for each in group[1:4]) + (" ..." if len(group) > 4 else "")
+        first = group[0].file.name
+        if len({each.split for each in group}) > 1:
+            yield Finding("same image in two splits", first, others)
+        if len({each.label for each in group}) > 1:
+            yield Finding("same image in two classes", first, others)
+        if max(Counter((each.split, each.label) for each in group).values()) > 1:
+            yield Finding("same image twice in a class", first, others)
+
+
+def _strays(found: Found) -> Iterator[Finding]:
+    """Files and folders that are passed over."""
+    if found.kind != "folder":
+        return
+    taken = {file.path for by_class in found.splits.values() for files in by_class.values() for file in files}
+    for path in sorted(found.root.rglob("*")):
+        name = str(path.relative_to(found.root))
+        if any(part.startswith(".") for part in Path(name).parts[:-1]):
+            continue  # in a hidden folder, which is named itself
+        if path.name.startswith("."):
+            yield Finding("hidden", name, "folder" if path.is_dir() else "")
+        elif path.is_file() and str(path) not in taken:
+            inside = len(Path(name).parts) > (2 if Path(name).parts[0].lower() in SPLITS else 1)
+            kind = "outside of the classes" if is_image(path) or not inside else "not an image"
+            yield Finding(kind, name)

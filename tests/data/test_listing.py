@@ -1,0 +1,207 @@
+"""The layouts in which people have their images."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from resnetlab.data.labels import imagenet
+from resnetlab.data.listing import Listing, Split, list_images
+from resnetlab.errors import ResnetlabError
+
+IDS = tuple(imagenet())
+
+
+def named(split: Split | None, classes: tuple[str, ...]) -> list[tuple[str, str]]:
+    assert split is not None
+    return [(file.name, classes[label]) for file, label in zip(split.files, split.labels.tolist(), strict=True)]
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(str(path).encode())
+
+
+def test_folders_by_split(tmp_path: Path) -> None:
+    touch(*(tmp_path / split / name / "x" / "1.JPG" for split in ("train", "Val", "test") for name in ("b", "a")))
+    found = list_images(tmp_path)
+    assert found.classes == ("a", "b")
+    assert named(found.train, found.classes) == [("train/a/x/1.JPG", "a"), ("train/b/x/1.JPG", "b")]
+    assert named(found.validation, found.classes) == [("Val/a/x/1.JPG", "a"), ("Val/b/x/1.JPG", "b")]
+    assert named(found.test, found.classes) == [("test/a/x/1.JPG", "a"), ("test/b/x/1.JPG", "b")]
+    assert found.note == "split by folder: train, validation, test"
+    assert found.train.files[0].read() == str(tmp_path / "train/a/x/1.JPG").encode()
+
+
+def test_one_pool_is_split_and_stays_split(tmp_path: Path) -> None:
+    touch(*(tmp_path / "here" / name / f"{k}.png" for name in "ab" for k in range(40)))
+    first = list_images(tmp_path / "here")
+    assert (len(first.train), len(first.test), first.validation) == (72, 8, None)
+    assert np.bincount(first.test.labels).tolist() == [4, 4]
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = list_images(tmp_path / "there")
+    assert named(moved.test, moved.classes) == named(first.test, first.classes)
+    touch(*(tmp_path / "there" / "a" / f"{k}.png" for k in range(40, 44)))
+    more = list_images(tmp_path / "there")
+    kept = {file.name for file in first.test.files} & {file.name for file in more.test.files}
+    assert len(kept) >= 7
+
+
+def test_fingerprints_tell_data_apart(tmp_path: Path) -> None:
+    touch(*(tmp_path / name / f"{k}.png" for name in "ab" for k in range(4)))
+    first = list_images(tmp_path).fingerprint()
+    assert list_images(tmp_path).fingerprint() == first
+    (tmp_path / "a" / "0.png").write_bytes(b"longer than it was before, which is seen by its size on the disk " * 3)
+    assert list_images(tmp_path).fingerprint() != first
+
+
+def test_validation_images_are_set_apart(tmp_path: Path) -> None:
+    touch(*(tmp_path / name / f"{k}.png" for name in "ab" for k in range(40)))
+    found = list_images(tmp_path)
+    apart = found.with_validation(10)
+    assert apart.validation is not None
+    assert (len(apart.train), len(apart.validation)) == (62, 10)
+    every = {file.name for split in (apart.train, apart.validation) for file in split.files}
+    assert every == {file.name for file in found.train.files}
+    with pytest.raises(ResnetlabError, match="72 training images"):
+        found.with_validation(72)
+
+
+def test_csv(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("Path, Label, Split\n x/1.jpg, cat, train\nx/2.jpg,dog,train\ny/3.jpg,dog,val\ny/4.jpg,cat,val\n")
+    found = list_images(file)
+    assert named(found.train, found.classes) == [("x/1.jpg", "cat"), ("x/2.jpg", "dog")]
+    assert named(found.test, found.classes) == [("y/4.jpg", "cat"), ("y/3.jpg", "dog")]
+    assert found.train.files[0].path == str(tmp_path / "x" / "1.jpg")
+    file.write_text("filename,class\n" + "".join(f"{k}.jpg,{'ab'[k % 2]}\n" for k in range(20)))
+    assert (len(list_images(file).train), len(list_images(file).test)) == (18, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,kind\n1.jpg,a\n", "has the columns name, kind; expected path and label"),
+        ("", "has the columns none"),
+        ("path,label\n1.jpg,\n", "line 2"),
+        ("path,label,split\n1.jpg,a,dev\n", "as split train, val or test"),
+        ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "some lines have a split and some have none"),
+        ("path,label\n1.jpg,a\n2.jpg,a\n", "images of 1 class; it takes two"),
+        ("path,label\n1.jpg,a\n2.jpg,b\n", "class a has one image"),
+    ],
+)
+def test_csv_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ResnetlabError, match=message):
+        list_images(tmp_path / "labels.csv")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """ImageNet in miniature: 2 training images of 3 classes, 4 validation images in one folder."""
+    touch(*(tmp_path / "train" / IDS[k] / f"{IDS[k]}_{n}.JPEG" for k in (2, 0, 1) for n in range(2)))
+    touch(*(tmp_path / "val" / f"ILSVRC2012_val_0000000{k}.JPEG" for k in range(1, 5)))
+    return tmp_path
+
+
+EXPECTED = [(f"val/ILSVRC2012_val_0000000{k}.JPEG", IDS[number]) for k, number in ((2, 0), (4, 0), (3, 1), (1, 2))]
+
+
+def check_flat(found: Listing) -> None:
+    assert found.classes == IDS[:3]
+    assert named(found.test, found.classes) == EXPECTED
+
+
+def test_imagenets_flat_validation_images(flat: Path) -> None:
+    with pytest.raises(ResnetlabError, match="no file says its images' classes.*LOC_val_solution"):
+        list_images(flat)
+    order = [2, 0, 1, 0]
+    synsets = flat / "imagenet_2012_validation_synset_labels.txt"
+    synsets.write_text("".join(IDS[k] + "\n" for k in order))
+    check_flat(list_images(flat))
+    synsets.write_text("".join(IDS[k] + "\n" for k in order[:3]))
+    with pytest.raises(ResnetlabError, match="has 3 labels, .* has 4 images"):
+        list_images(flat)
+    synsets.unlink()
+    names = [f"ILSVRC2012_val_0000000{k}.JPEG" for k in range(1, 5)]
+    (flat / "val.txt").write_text("".join(f"{name} {IDS[k]}\n" for name, k in zip(names, order, strict=True)))
+    check_flat(list_images(flat))
+    (flat / "val.txt").write_text("".join(f"{name} {k}\n" for name, k in zip(names, order, strict=True)))
+    with pytest.raises(ResnetlabError, match="'2' is no WordNet id"):
+        list_images(flat)
+
+
+def test_the_devkits_numbers(flat: Path) -> None:
+    data = flat / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("7\n9\n8\n9\n")
+    with pytest.raises(ResnetlabError, match="needs meta.mat"):
+        list_images(flat)
+    kind = np.dtype([("ILSVRC2012_ID", object), ("WNID", object)])
+    savemat(data / "meta.mat", {"synsets": np.array([(7, IDS[2]), (8, IDS[1]), (9, IDS[0])], dtype=kind)})
+    check_flat(list_images(flat))
+
+
+def test_kaggles_copy(flat: Path) -> None:
+    inside = flat / "kaggle" / "ILSVRC" / "Data" / "CLS-LOC"
+    inside.mkdir(parents=True)
+    for name in ("train", "val"):
+        (flat / name).rename(inside / name)
+    lines = [
+        f"ILSVRC2012_val_0000000{k},{IDS[number]} 1 2 3 4 "
+        for k, number in zip((1, 2, 3, 4), (2, 0, 1, 0), strict=True)
+    ]
+    (flat / "kaggle" / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *lines]) + "\n")
+    check_flat(list_images(flat / "kaggle"))
+
+
+def shard(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+
+
+def test_tar_shards(tmp_path: Path) -> None:
+    shard(tmp_path / "train-000.tar", {"a.jpg": b"AAA", "a.cls": b"1", "./b.jpg": b"BB", "./b.cls": b"0\n"})
+    shard(tmp_path / "train-001.tar", {"c.jpg": b"C" * 1000, "c.cls": b"2", "c.json": b"{}"})
+    shard(tmp_path / "val" / "000.tar", {"d.jpg": b"D", "d.cls": b"2"})
+    found = list_images(tmp_path)
+    assert found.classes == ("0", "1", "2")
+    assert named(found.train, found.classes) == [
+        ("train-000.tar/b.jpg", "0"),
+        ("train-000.tar/a.jpg", "1"),
+        ("train-001.tar/c.jpg", "2"),
+    ]
+    assert [file.read() for file in found.train.files] == [b"BB", b"AAA", b"C" * 1000]
+    assert named(found.test, found.classes) == [("val/000.tar/d.jpg", "2")]
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncow\ndodo\n")
+    assert list_images(tmp_path).classes == ("ant", "bee", "cow", "dodo")
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    with pytest.raises(ResnetlabError, match=r"classes\.txt names 2 classes; the shards have numbers up to 2"):
+        list_images(tmp_path)
+
+
+def test_shards_with_names_of_classes(tmp_path: Path) -> None:
+    members = {
+        f"{name}{k}.{kind}": name.encode() for name in ("cat", "dog") for k in range(5) for kind in ("png", "cls")
+    }
+    shard(tmp_path / "all.tar", members)
+    found = list_images(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert (len(found.train), len(found.test)) == (8, 2)
+
+
+def test_archives_that_are_no_shards(tmp_path: Path) -> None:
+    shard(tmp_path / "a.tar", {"cat/1.jpg": b"x"})
+    with pytest.raises(ResnetlabError, match=r"a\.tar has no cat/1\.cls .* must be unpacked"):
+        list_images(tmp_path)
+    (tmp_path / "a.tar").write_bytes(b"nothing like it" * 100)
+    with pytest.raises(ResnetlabError, match=r"a\.tar cannot be read as a tar shard"):
+        list_images(tmp_path)
