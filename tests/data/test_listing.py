@@ -131,7 +131,7 @@ def test_imagenets_flat_validation_images(flat: Path) -> None:
     (flat / "val.txt").write_text("".join(f"{name} {IDS[k]}\n" for name, k in zip(names, order, strict=True)))
     check_flat(list_images(flat))
     (flat / "val.txt").write_text("".join(f"{name} {k}\n" for name, k in zip(names, order, strict=True)))
-    with pytest.raises(ResnetlabError, match="'2' is no WordNet id"):
+    with pytest.raises(ResnetlabError, match="'0' is no WordNet id"):
         list_images(flat)
 
 

@@ -187,8 +187,8 @@ def predict_(
 
 def _export_int8(model: Model, folder: Path, target: Path) -> None:
     calibration, held_out = split(find_images([folder]))
-    watched = [watched(paths, text) for paths, text in ((calibration, "ranges"), (held_out, "comparing"))]
-    agreement = export_int8(model, target, *watched)
+    parts = [watched(paths, text) for paths, text in ((calibration, "ranges"), (held_out, "comparing"))]
+    agreement = export_int8(model, target, *parts)
     say(f"{target}: int8, ranges from {len(calibration):,} images of {folder}")
     say(f"Top-1 as in float32: {agreement.percent:.2f} % of {agreement.images:,} other images there")
 
