@@ -103,7 +103,7 @@ def test_evaluate_on_data_of_another_kind(
 ) -> None:
     assert command("train", "--data", "digits", *SMALL, "--out", "r") == 0
     assert command("evaluate", "r", "--data", str(tiny_npz)) == 2
-    assert "has images of shape (3, 8, 8), r takes (1, 8, 8)" in capsys.readouterr().err
+    assert "has images of shape (3, 8, 8), the model takes (1, 8, 8)" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_evaluated(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,11 @@ def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable
     return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
+def complain(text: str) -> None:
+    """One line about what went wrong, as it is, to the standard error."""
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def at_least_one(**options: int | None) -> None:
     """Refuse counts below 1.
 

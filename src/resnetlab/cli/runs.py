@@ -1,4 +1,4 @@
-"""`resnetlab train`, `resnetlab evaluate` and `resnetlab reproduce`."""
+"""`resnetlab train` and `resnetlab reproduce`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,10 @@ from typing import Annotated
 import tyro
 
 from resnetlab.cli.common import Count, Name, Option, Place, app, at_least_one, console, introduce, say
-from resnetlab.data import NAMED, Images, load
+from resnetlab.cli.evaluation import confusion_of_run
+from resnetlab.data import load
 from resnetlab.data.photos import OnBad
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.labels import by_name
-from resnetlab.evaluation.views import single_view
 from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.definitions import (
     SCALES,
@@ -24,7 +23,6 @@ from resnetlab.experiments.definitions import (
 from resnetlab.experiments.execution import Choice, Device, Execution, choose_device
 from resnetlab.experiments.material import load_data
 from resnetlab.experiments.runner import default_jobs, run_cells
-from resnetlab.models import load as load_model
 from resnetlab.models.importing import read_model
 from resnetlab.networks.resnet import Architecture, Shortcut, Version, architecture, with_options
 from resnetlab.report.board import board
@@ -36,7 +34,6 @@ from resnetlab.training.distributed import World
 from resnetlab.training.interrupt import Interrupted
 from resnetlab.training.recipe import Balance, with_fields
 from resnetlab.training.recipe import recipe as named_recipe
-from resnetlab.training.run import read_execution
 
 
 @app.command
@@ -121,8 +118,8 @@ def train(
         usual, chosen = chosen, chosen.with_batch_size(batch_size)
         say(
             f"Batches of {batch_size} images in place of {usual.batch_size}: learning rate "
-            f"{chosen.learning_rate:g} in place of {usual.learning_rate:g}, {chosen.iterations:,} steps in place of "
-            f"{usual.iterations:,}"
+            f"{chosen.learning_rate:g} in place of {usual.learning_rate:g}"
+            + ("" if epochs or iterations else f", {chosen.iterations:,} steps in place of {usual.iterations:,}")
         )
     chosen = chosen.for_epochs(epochs, len(images.train)) if epochs else chosen
     chosen = chosen.scaled(iterations) if iterations else chosen
@@ -151,7 +148,9 @@ def _draw(folder: Path, records: list[Record]) -> None:
 
     for record in records:
         draw_run(record, folder)
-        say(f"Model, curves, metrics, sample of the training images: {folder}")
+        if not (folder / "evaluation").exists():
+            confusion_of_run(folder)
+        say(f"Model, curves, metrics, sample of the training images, evaluation by class: {folder}")
 
 
 def _row(network: str | None, start: Path | None, shortcut: Shortcut | None, version: Version) -> Architecture:
@@ -164,52 +163,6 @@ def _row(network: str | None, start: Path | None, shortcut: Shortcut | None, ver
     if network is not None and architecture(network).name != row.name:
         raise ResnetlabError(f"--from {start} is {row.name}, not --network {network}; leave --network out")
     return row
-
-
-@app.command
-def evaluate(
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
-    /,
-    *,
-    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH")] = None,
-    device: Device = "auto",
-    data_dir: Place = None,
-) -> None:
-    """Test a network on a data set's test images, prepared as its model file says.
-
-    Args:
-        model: A run folder, or a model file: model.safetensors of one, or what `resnetlab import` made.
-        data: The data set; left out, the one it was trained on.
-        device: auto takes the GPU where there is one.
-        data_dir: Where cifar10 and cifar100 are, or are downloaded to; left out, where they were in training.
-    """
-    trained = load_model(model)
-    source, where_data = data, data_dir
-    if model.is_dir():
-        execution = read_execution(model)
-        source, where_data = data or execution["source"], data_dir or Path(execution["data_dir"])
-    if source is None:
-        source = trained.provenance.get("data", {}).get("name")
-        if source not in NAMED:
-            known = f"was trained on {source}" if source else "does not say what it was trained on"
-            raise ResnetlabError(f"{model} {known}; give the data set to test on with --data")
-    images = load(source, where_data or Path("data"), trained.preprocessing.fit)
-    if images.image_shape != trained.preprocessing.image_shape:
-        raise ResnetlabError(
-            f"{source} has images of shape {images.image_shape}, {model} takes {trained.preprocessing.image_shape} "
-            "(channels, height, width); both must agree, for arrays are not resized"
-        )
-    try:
-        labels, remark = by_name(images.test.labels, images.classes, trained.classes)
-    except ResnetlabError as error:
-        raise ResnetlabError(f"{source} and {model}: {error}") from None
-    where = choose_device(device)
-    test, preprocessing = Images(images.test.pixels, labels).to(where), trained.preprocessing.to(where)
-    counts = single_view(trained.network.to(where), test, preprocessing)
-    say(
-        f"{trained.network.architecture.label} on {images.name}: test error {counts.error:.2f} % "
-        f"({counts.errors:,} errors of {counts.images:,} test images), single view; {trained.origin}{remark}"
-    )
 
 
 @app.command

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
-from resnetlab.cli.common import Count, Name, Place, app, at_least_one, say, watched
+from resnetlab.cli.common import Count, Name, Place, app, at_least_one, complain, say, watched
 from resnetlab.data.labels import imagenet, read_classes, spoken
 from resnetlab.data.preprocessing import Interpolation
 from resnetlab.errors import ResnetlabError
@@ -168,7 +167,7 @@ def predict_(
     for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
         if isinstance(found, Unreadable):
             unreadable += 1
-            _warn(found.reason)
+            complain(found.reason)
         elif csv:
             rows.append(found)
         else:
@@ -215,7 +214,3 @@ def _write_csv(path: Path, rows: list[Prediction]) -> None:
             for name, share in zip(row.classes, row.probabilities, strict=True):
                 cells += [name, english.get(name, ""), f"{share:.6f}"] if english else [name, f"{share:.6f}"]
             writer.writerow([str(row.path), *cells])
-
-
-def _warn(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)

@@ -1,6 +1,7 @@
 """Test protocols: how the views of an image become one prediction."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -21,9 +22,17 @@ def single_view(network: nn.Module, images: Images, preprocessing: Preprocessing
 
 def counted(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Counts:
     """Errors on images that are prepared, in evaluation mode; the mode of each part is put back."""
+    with in_evaluation_mode(network):
+        return count(network, batches, next(network.parameters()).device)
+
+
+@contextmanager
+def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Within this context the network is in evaluation mode; then each part is in its own again."""
     modes = [(module, module.training) for module in network.modules()]
+    network.eval()
     try:
-        return count(network.eval(), batches, next(network.parameters()).device)
+        yield
     finally:
         for module, training in modes:
             module.training = training

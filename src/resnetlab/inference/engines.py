@@ -44,16 +44,20 @@ def open_engine(
     device: torch.device | None = None,
     precision: Precision = "auto",
     threads: int | None = None,
+    features: bool = False,
 ) -> Engine:
     """An engine for a model file, a run folder or an ONNX file that `resnetlab export` wrote.
 
-    Left out, the engine is torch, or ONNX Runtime for an ONNX file, and runs on all cores.
+    Left out, the engine is torch, or ONNX Runtime for an ONNX file, and runs on all cores. With `features`, what the
+    last layer is given takes the place of the logits; torch alone has them.
 
     Raises:
         ResnetlabError: the file cannot be read, or the engine is not installed or cannot do what is asked.
     """
     if name is not None and name not in get_args(EngineName):
         raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
+    if features and (name not in (None, "torch") or Path(path).suffix == ".onnx"):
+        raise ResnetlabError(f"{path}: features are for model files and the engine torch")
     path, device = Path(path), device or torch.device("cpu")
     threads = threads or os.cpu_count() or 1
     if path.suffix == ".onnx":
@@ -71,7 +75,7 @@ def open_engine(
     if name in (None, "torch"):
         used = settle(precision, device)
         torch.set_num_threads(threads)
-        return Engine(torch_engine(model, device, used), fit, model.classes, f"{label}, torch, {used}")
+        return Engine(torch_engine(model, device, used, features), fit, model.classes, f"{label}, torch, {used}")
     assert name is not None  # noqa: S101 -- for the type checker
     _runtime(name)  # miss it before the export
     with tempfile.TemporaryDirectory() as folder:
@@ -96,10 +100,14 @@ def has_bfloat16_tiles() -> bool:
     return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
 
 
-def torch_engine(model: Model, device: torch.device, precision: Literal["float32", "bfloat16"]) -> Run:
+def torch_engine(
+    model: Model, device: torch.device, precision: Literal["float32", "bfloat16"], features: bool = False
+) -> Run:
     """The network in PyTorch, folded and channels last."""
     dtype = getattr(torch, precision)
     network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
+    if features:
+        network.fc = torch.nn.Identity()  # type: ignore[assignment]
     preprocessing = model.preprocessing.to(device)
 
     def run(pixels: np.ndarray) -> np.ndarray:

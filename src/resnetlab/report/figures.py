@@ -100,7 +100,7 @@ def _one_curve(axis: Axes, runs: list[Record], split: str, unit: float) -> None:
 def _top(records: list[Record]) -> float:
     """The paper's 20 %, or what it takes to show where every curve ends."""
     ends: list[float] = [record.curve[-1][f"{split}_error"] for record in records for split in ("train", "test")]
-    return min(100.0, max(PAPER_TOP, 10 * math.ceil(MARGIN * max(ends) / 10)))
+    return min(100.0, max(PAPER_TOP, 10.0 * math.ceil(MARGIN * max(ends) / 10)))
 
 
 def _kind(record: Record) -> str:

@@ -1,0 +1,114 @@
+"""What a network answers for each image, and what comes of it by class."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from resnetlab.evaluation.views import in_evaluation_mode
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The likeliest classes of each image, likeliest first, with their probabilities, and the true class."""
+
+    labels: Int64[np.ndarray, "n"]
+    ranked: Int64[np.ndarray, "n top"]
+    probabilities: Float[np.ndarray, "n top"]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def errors(self) -> int:
+        """Images whose likeliest class is not theirs."""
+        return int((self.ranked[:, 0] != self.labels).sum())
+
+    @property
+    def top5_errors(self) -> int:
+        """Images whose class is not among the five likeliest."""
+        return int((self.ranked[:, :TOP] != self.labels[:, None]).all(1).sum())
+
+    @property
+    def error(self) -> float:
+        """Top-1 error, percent."""
+        return 100 * self.errors / len(self)
+
+    @property
+    def top5_error(self) -> float:
+        """Top-5 error, percent."""
+        return 100 * self.top5_errors / len(self)
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether a network that guesses would be right about as often."""
+        chance = 1 / len(self.classes)
+        deviation = (chance * (1 - chance) / len(self)) ** 0.5
+        return len(self) >= 20 and 1 - self.error / 100 < chance + 3 * deviation
+
+    def confusion(self) -> Int64[np.ndarray, "classes classes"]:
+        """How many images of the row's class were taken for the column's."""
+        count = len(self.classes)
+        pairs = self.labels * count + self.ranked[:, 0]
+        return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+    def by_class(self) -> list["OfClass"]:
+        """Precision, recall and F1 of each class."""
+        matrix = self.confusion()
+        rows = zip(self.classes, np.diag(matrix), matrix.sum(1), matrix.sum(0), strict=True)
+        return [OfClass(name, int(right), int(images), int(predicted)) for name, right, images, predicted in rows]
+
+    def confident_mistakes(self, count: int) -> list[int]:
+        """The images that were taken for another class, the most confident first."""
+        wrong = np.flatnonzero(self.ranked[:, 0] != self.labels)
+        order = np.argsort(-self.probabilities[wrong, 0], kind="stable")
+        return [int(k) for k in wrong[order][:count]]
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """One class: images that are of it, that were taken for it, and both. Shares are None where there is nothing."""
+
+    name: str
+    right: int
+    images: int
+    predicted: int
+
+    @property
+    def precision(self) -> float | None:
+        """Of the images that were taken for it, the share that is."""
+        return self.right / self.predicted if self.predicted else None
+
+    @property
+    def recall(self) -> float | None:
+        """Of its images, the share that was found."""
+        return self.right / self.images if self.images else None
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of precision and recall."""
+        return 2 * self.right / (self.images + self.predicted) if self.images + self.predicted else None
+
+
+def answers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: tuple[str, ...]) -> Answers:
+    """The answers to images that are prepared, one view each.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    with in_evaluation_mode(network), torch.no_grad():
+        for images, labels in batches:
+            shares = network(images).float().softmax(1)
+            top = shares.topk(min(TOP, len(classes)), 1)
+            found.append((labels.cpu(), top.indices.cpu(), top.values.cpu()))
+    if not found:
+        raise ValueError("there are no images")
+    labels_, ranked, probabilities = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return Answers(labels_, ranked, probabilities, classes)

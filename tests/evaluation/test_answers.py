@@ -1,0 +1,67 @@
+"""What comes of a network's answers, against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
+from torch import nn
+
+from resnetlab.evaluation.answers import Answers, answers
+
+CLASSES = tuple("abcdefgh")
+
+
+def some(count: int = 200) -> tuple[Answers, np.ndarray, np.ndarray]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 7, (count,), generator=generator)  # the last class has no images
+    logits = torch.randn(count, 8, generator=generator) + 2 * nn.functional.one_hot(labels, 8)
+    logits[:, 5] = -100.0  # which is never predicted
+    parts = [(logits[k : k + 33], labels[k : k + 33]) for k in range(0, count, 33)]
+    return answers(nn.Identity(), parts, CLASSES), logits.numpy(), labels.numpy()
+
+
+def test_against_scikit_learn() -> None:
+    found, logits, labels = some()
+    predicted = logits.argmax(1)
+    assert np.array_equal(found.confusion(), confusion_matrix(labels, predicted, labels=range(8)))
+    assert found.error == pytest.approx(100 * (1 - (predicted == labels).mean()))
+    top5 = top_k_accuracy_score(labels, logits, k=5, labels=range(8))
+    assert found.top5_error == pytest.approx(100 * (1 - top5))
+    theirs = precision_recall_fscore_support(labels, predicted, labels=range(8), zero_division=0)
+    for row, precision, recall, f1, images in zip(found.by_class(), *theirs, strict=True):
+        assert (row.precision or 0.0, row.recall or 0.0, row.f1 or 0.0) == pytest.approx((precision, recall, f1))
+        assert row.images == images
+
+
+def test_shares_of_nothing_are_none() -> None:
+    rows = some()[0].by_class()
+    assert rows[7].recall is None
+    assert rows[5].precision is None
+    assert rows[5].f1 == 0.0
+
+
+def test_confident_mistakes() -> None:
+    found = some()[0]
+    worst = found.confident_mistakes(10)
+    shares = found.probabilities[worst, 0]
+    assert (np.diff(shares) <= 0).all()
+    assert all(found.ranked[k, 0] != found.labels[k] for k in worst)
+    wrong = found.ranked[:, 0] != found.labels
+    assert shares[0] == found.probabilities[wrong, 0].max()
+
+
+def test_chance_is_called_chance() -> None:
+    assert not some()[0].at_chance
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 8, (200,), generator=generator)
+    guessed = answers(nn.Identity(), [(torch.randn(200, 8, generator=generator), labels)], CLASSES)
+    assert guessed.at_chance
+
+
+def test_the_mode_of_each_part_is_put_back() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(8), nn.Identity()).train()
+    network[0].eval()
+    answers(network, [(torch.randn(4, 8), torch.zeros(4, dtype=torch.int64))], CLASSES)
+    assert [module.training for module in network.modules()] == [True, False, True]
+    with pytest.raises(ValueError, match="no images"):
+        answers(network, [], CLASSES)
