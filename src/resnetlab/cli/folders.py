@@ -9,9 +9,10 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from resnetlab.cli.common import Count, app, at_least_one, console, say, watched
+from resnetlab.cli.common import Count, app, at_least_one, complain, console, introduce, say, watched
 from resnetlab.data.check import KINDS, Finding, Report, examine, report
-from resnetlab.data.listing import find_images
+from resnetlab.data.listing import LAYOUT, find_images, list_images
+from resnetlab.data.pack import pack as make_pack
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
@@ -41,9 +42,7 @@ def check_data(
     found = find_images(source)
     total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
     if not total:
-        raise ResnetlabError(
-            f"{source} has no images in class folders; expected <class>/*.jpg, or train/<class>/*.jpg"
-        )
+        raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
     checked = report(found, watched(examine(found, threads), "decoding", total))
     _counts(checked)
     if checked.sides:
@@ -61,6 +60,42 @@ def check_data(
     wrong = sum(finding.weight != "note" for finding in checked.findings)
     say(f"{counted}: {wrong:,} finding{'s' * (wrong != 1)} to mend before training.")
     sys.exit(1)
+
+
+@app.command
+def pack(
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    size: int = 256,
+    quality: int = 90,
+    threads: Count = None,
+) -> None:
+    """Make a smaller copy of a data set, which training reads several times faster. The same command goes on.
+
+    Args:
+        source: A folder of images by class, a .csv of path and label, or a folder of tar shards.
+        out: The folder of the copy: tar shards, which --data takes as they are, with the same split.
+        size: Pixels that the shorter side is scaled down to; 480 leaves the paper's augmentation as it is.
+        quality: Of the JPEG files, 1 to 95.
+        threads: Files at a time; left out, one a core.
+    """
+    at_least_one(size=size, threads=threads)
+    if not 1 <= quality <= 95:
+        raise ResnetlabError(f"--quality {quality}: it must be 1 to 95")
+    listing = list_images(source)
+    introduce(listing)
+    splits = [listing.train, listing.test] + ([listing.validation] if listing.validation is not None else [])
+    total, unreadable = sum(map(len, splits)), 0
+    for reason in watched(make_pack(listing, out, size, quality, threads), "packing", total):
+        if reason is not None:
+            unreadable += 1
+            complain(reason)
+    written = sum(path.stat().st_size for path in out.glob("*.tar"))
+    say(f"{out}: {total - unreadable:,} images in {written / 1e6:,.0f} MB; use it as --data {out}")
+    if unreadable:
+        raise ResnetlabError(f"{unreadable:,} files could not be read and are left out; they are named above")
 
 
 def _counts(checked: Report) -> None:

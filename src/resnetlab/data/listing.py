@@ -17,6 +17,7 @@ from resnetlab.data.validation import validation_labels
 from resnetlab.errors import ResnetlabError
 
 TEST_SHARE = 0.1
+PACKING = ".packing"  # in a folder that is not yet wholly packed
 LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
 SPLITS |= {"validation": "validation", "test": "test", "testing": "test"}
@@ -126,7 +127,7 @@ def list_images(source: Path) -> Listing:
     found = find_images(source)
     _refuse_empty(found, source)
     splits = {name: {k: v for k, v in by_class.items() if v} for name, by_class in found.splits.items()}
-    parts = {name: by_class for name, by_class in splits.items() if name is not None}
+    parts = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
     if "train" in parts and len(parts) > 1 and len(parts) == len(splits):
         _refuse_differing_classes(found, source)
         note = f"split by {found.kind}: {', '.join(parts)}"
@@ -222,6 +223,8 @@ def _from_csv(source: Path) -> Found:
 
 def _from_shards(root: Path, shards: list[Path]) -> Found:
     """WebDataset's layout: members `key.jpg` and `key.cls`, the class's number or name."""
+    if (root / PACKING).exists():
+        raise ResnetlabError(f"{root} is not wholly packed; give the same `resnetlab pack` command again")
     splits: dict[str | None, dict[str, list[File]]] = {}
     for path in shards:
         words = [*path.relative_to(root).parts[:-1], *re.split(r"[^a-zA-Z]+", path.stem)]
