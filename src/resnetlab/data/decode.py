@@ -6,6 +6,7 @@ Python's lock, so threads are enough.
 """
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ BASELINE = 0xC0, 0xC1
 FRAMES = (*BASELINE, 0xC2)  # and progressive
 ROWS = 16  # of pixels that are coded together, at most; colours are interpolated across them
 ORIENTATION = 0x0112
+_memory = threading.local()
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
         data = data[: frame.height_at] + needed.to_bytes(2, "big") + data[frame.height_at + 2 :]
     try:
         least = {"min_height": -(-rows // factor), "min_width": -(-frame.width // factor)} if factor > 1 else {}
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
+        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, buffer=_buffer(3 * frame.width * rows), **least)
     except ValueError as error:
         raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from None
     if factor > 1:
@@ -78,6 +80,14 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
         left, top = round(left / factor), round(top / factor)
         width, height = right - left, bottom - top
     return np.asarray(pixels[top : top + height, left : left + width])
+
+
+def _buffer(size: int) -> bytearray:
+    """Memory of this thread, which is faster than new memory. What is in it holds until the next image."""
+    if len(getattr(_memory, "buffer", b"")) < size:
+        _memory.buffer = bytearray(size)
+    buffer: bytearray = _memory.buffer
+    return buffer
 
 
 def read_frame(data: bytes) -> Frame | None:

@@ -42,7 +42,7 @@ def pack(listing: Listing, out: Path, size: int, quality: int, threads: int | No
             else:
                 yield from _shard(part, first, path, size, quality, threads)
     (out / "classes.txt").write_text("".join(f"{name}\n" for name in listing.classes))
-    (out / PACKING).unlink()
+    (out / PACKING).unlink(missing_ok=True)
 
 
 def _begin(listing: Listing, out: Path, size: int, quality: int) -> None:

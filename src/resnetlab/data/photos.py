@@ -5,6 +5,7 @@ The batch at step t is a pure function of (seed, t), with any number of threads 
 
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,10 +28,12 @@ from resnetlab.errors import ResnetlabError
 OnBad = Literal["stop", "skip"]
 Crops = Literal["shorter-side", "area"]
 AHEAD = 3  # batches that are read while one is trained on
-CHUNK = 4  # images that a thread takes at a time
+CHUNK = 8  # images that a thread takes at a time
 TRIES = 10  # for a crop of random area and shape that fits
 RATIOS = 3 / 4, 4 / 3
 DRAWS = 2 * TRIES + 8  # random numbers for an image
+FLIP = 2 * TRIES + 2  # which of them
+COLOUR = slice(FLIP + 1, FLIP + 4)
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 """Of ImageNet's training pixels, RGB from 0 to 1, as fb.resnet.torch has them; for AlexNet's colour noise."""
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
@@ -62,6 +65,18 @@ class Waiting:
     skipped: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A batch that threads are filling in, and the labels that each of them will give."""
+
+    pixels: Tensor
+    labels: list[Future[list[int]]]
+
+    def done(self) -> tuple[Tensor, Int64[Tensor, "b"]]:
+        """Pixels, channels last, and labels, when they are there."""
+        return self.pixels, torch.tensor([label for future in self.labels for label in future.result()])
+
+
 class PhotoStream:
     """Endless shuffled epochs over image files, cut into batches that run on across an epoch's end.
 
@@ -90,31 +105,39 @@ class PhotoStream:
         self.batch_size = batch_size
         self.seed = seed
         self.device = device
+        self.as_bytes = device.type != "cpu"
         self.on_bad = on_bad
         self.waiting = Waiting()
         share = batch_size // parts
         self._places = np.arange(part * share, (part + 1) * share)
         self._order = lru_cache(3)(self._balanced if balanced else self._shuffled)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count())
-        self._begun: dict[int, list[Future[tuple[list[Tensor], list[int]]]]] = {}
+        self._scratch = threading.local()
+        self._begun: dict[int, Begun] = {}
+        self._mean, self._std = (_by_row(x.cpu(), augmentation.size) for x in (preprocessing.mean, preprocessing.std))
 
     def batch(self, step: int) -> tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, "b"]]:
         """Augmented, preprocessed images and their labels for step `step`, counted from 0."""
+        pixels, labels = (x.to(self.device, non_blocking=True) for x in self.read(step))
+        if pixels.is_floating_point():
+            return pixels.permute(0, 3, 1, 2), labels
+        images = self.preprocessing(pixels)
+        if self.augmentation.colour:
+            images += torch.from_numpy(self._shifts(self._draws(step))).to(self.device)[:, :, None, None]
+        return images, labels
+
+    def read(self, step: int) -> tuple[Tensor, Int64[Tensor, "b"]]:
+        """What threads make of the batch, channels last: preprocessed on a processor, bytes for a GPU."""
         for early in [k for k in self._begun if not step <= k < step + AHEAD]:
-            for future in self._begun.pop(early):
+            for future in self._begun.pop(early).labels:
                 future.cancel()
         for k in range(step, step + AHEAD):
             if k not in self._begun:
                 self._begun[k] = self._begin(k)
         began = time.perf_counter()
-        parts = [future.result() for future in self._begun.pop(step)]
+        done = self._begun.pop(step).done()
         self.waiting.seconds += time.perf_counter() - began
-        pixels = torch.stack([image for images, _ in parts for image in images])
-        labels = torch.tensor([label for _, found in parts for label in found])
-        if self.device.type == "cuda":
-            pixels, labels = pixels.pin_memory(), labels.pin_memory()
-        on_device = pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-        return self._augmented(on_device[0], step), on_device[1]
+        return done
 
     def indices(self, step: int) -> list[int]:
         """Which files this process's part of the batch holds."""
@@ -126,18 +149,43 @@ class PhotoStream:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, step: int) -> list[Future[tuple[list[Tensor], list[int]]]]:
-        indices, draws = self.indices(step), self._draws(step)
+    def _begin(self, step: int) -> "Begun":
+        """On a processor the threads preprocess too, image by image, in its cache; a GPU is sent bytes."""
+        indices, draws, size = self.indices(step), self._draws(step), self.augmentation.size
+        kind = torch.uint8 if self.as_bytes else torch.float32
+        pixels = torch.empty(len(indices), size, size, 3, dtype=kind, pin_memory=self.device.type == "cuda")
         chunks = [slice(k, k + CHUNK) for k in range(0, len(indices), CHUNK)]
-        return [self._pool.submit(self._read, indices[chunk], draws[chunk]) for chunk in chunks]
+        submit = self._pool.submit
+        return Begun(pixels, [submit(self._read, indices[c], draws[c], pixels[c]) for c in chunks])
 
-    def _read(self, indices: list[int], draws: np.ndarray) -> tuple[list[Tensor], list[int]]:
-        images, labels = [], []
-        for index, drawn in zip(indices, draws, strict=True):
+    def _read(self, indices: list[int], draws: np.ndarray, pixels: Tensor) -> list[int]:
+        """Fill in the pixels of some images; their labels."""
+        labels = []
+        shifts = self._shifts(draws) if self.augmentation.colour and pixels.is_floating_point() else None
+        for k, (index, drawn, place) in enumerate(zip(indices, draws, pixels.numpy(), strict=True)):
             image, label = self._one(index, drawn)
-            images.append(image)
+            turned = self.augmentation.flip and drawn[FLIP] < 0.5
+            shown = (image.flip(1) if turned else image).numpy()
+            if pixels.is_floating_point():  # by NumPy, for torch would have every thread start threads of its own
+                self._preprocess(shown, place, None if shifts is None else shifts[k])
+            else:
+                np.copyto(place, shown)
             labels.append(label)
-        return images, labels
+        return labels
+
+    def _preprocess(self, shown: np.ndarray, place: np.ndarray, shift: np.ndarray | None) -> None:
+        """Bytes to what the network sees, in memory that stays in this core's cache until it is done."""
+        if not hasattr(self._scratch, "values"):
+            self._scratch.values = np.empty((len(place), place[0].size), np.float32)
+        values = self._scratch.values
+        np.copyto(values, shown.reshape(values.shape))
+        values /= 255
+        values -= self._mean
+        if shift is None:
+            np.divide(values, self._std, out=place.reshape(values.shape))
+        else:
+            values /= self._std
+            np.add(values, np.tile(shift, len(place)), out=place.reshape(values.shape))
 
     def _one(self, index: int, drawn: np.ndarray) -> tuple[UInt8[Tensor, "h w 3"], int]:
         box = _shorter_side if self.augmentation.crop == "shorter-side" else _area
@@ -156,17 +204,12 @@ class PhotoStream:
                 self.waiting.skipped.add(file.path)
         raise ResnetlabError("none of the training images can be read")
 
-    def _augmented(self, pixels: UInt8[Tensor, "b h w 3"], step: int) -> Float[Tensor, "b 3 h w"]:
-        drawn = torch.from_numpy(self._draws(step)[:, 2 * TRIES + 2 :]).to(self.device)
-        if self.augmentation.flip:
-            pixels = torch.where((drawn[:, 0] < 0.5)[:, None, None, None], pixels.flip(2), pixels)
-        images = self.preprocessing(pixels)
-        if self.augmentation.colour:
-            noise = torch.special.ndtri(drawn[:, 1:4].clamp(1e-9)).float() * self.augmentation.colour
-            values, vectors = (torch.tensor(x, device=self.device) for x in (EIGENVALUES, EIGENVECTORS))
-            shift = (noise * values) @ vectors.T
-            images = images + (shift[:, :, None, None] / self.preprocessing.std)
-        return images
+    def _shifts(self, draws: np.ndarray) -> Float[np.ndarray, "b 3"]:
+        """AlexNet's colour noise of each image, as it is added to what the network sees."""
+        normal = torch.special.ndtri(torch.from_numpy(draws[:, COLOUR]).clamp(1e-9)).float()
+        noise = normal * self.augmentation.colour * torch.tensor(EIGENVALUES)
+        shifts: np.ndarray = (noise @ torch.tensor(EIGENVECTORS).T / self.preprocessing.std.flatten().cpu()).numpy()
+        return shifts
 
     def _draws(self, step: int) -> np.ndarray:
         """Numbers from 0 to 1 for each image of this process's part of the batch."""
@@ -220,6 +263,12 @@ def fitted_batches(
             batch = []
     if batch:
         yield _stacked(batch)
+
+
+def _by_row(values: Float[Tensor, "c h w"], size: int) -> Float[np.ndarray, "h wc"]:
+    """Channels last, one row for all where they are alike: such arrays stay in a processor's cache."""
+    by_pixel: np.ndarray = values.expand(-1, -1, size).permute(1, 2, 0).flatten(1).contiguous().numpy()
+    return by_pixel
 
 
 def _stacked(batch: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
