@@ -104,6 +104,26 @@ def test_files_that_a_csv_names_and_that_are_not_there(photos: Path) -> None:
     assert kinds(photos / "labels.csv")["unreadable"] == ["nowhere.jpg"]
 
 
+@pytest.mark.parametrize("form", ["turned", "CMYK", "grey"])
+def test_damage_of_any_jpeg_is_found(photos: Path, form: str) -> None:
+    image = Image.fromarray(np.random.default_rng(2).integers(0, 255, (60, 70, 3)).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6 if form == "turned" else 1
+    path = photos / "train" / "ant" / "odd.jpg"
+    image.convert({"turned": "RGB", "CMYK": "CMYK", "grey": "L"}[form]).save(path, exif=exif)
+    assert "damaged" not in kinds(photos)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-900] + b"\xff\xd3" * 100 + whole[-700:])
+    assert kinds(photos)["damaged"] == ["train/ant/odd.jpg"]
+
+
+def test_names_that_differ_in_marks_are_names(photos: Path) -> None:
+    for split in ("train", "test"):
+        for old, new in ("ant", "C"), ("bee", "C++"):
+            (photos / split / old).rename(photos / split / new)
+    assert check(photos).sound
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_shards(photos: Path, tmp_path: Path, damaged: bool) -> None:
     shards = tmp_path / "shards"

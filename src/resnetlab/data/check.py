@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
-from resnetlab.data.decode import ORIENTATION, read_frame
+from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.listing import SPLITS, File, Found
 from resnetlab.data.preprocessing import is_image, open_image
 from resnetlab.errors import ResnetlabError
@@ -22,13 +22,14 @@ from resnetlab.errors import ResnetlabError
 Weight = Literal["stops", "misleads", "note"]
 SMALL = 32  # pixels
 UNBALANCED = 10  # times as many images
+BLANKS = dict.fromkeys(map(ord, " -_"))
 KINDS: dict[str, tuple[Weight, str]] = {
     "unreadable": ("stops", "training stops there; remove or repair them, or train with --on-bad skip"),
     "empty class": ("stops", "put images in, or remove the folder"),
     "class in only one split": ("stops", "use the same class names in all splits"),
     "same image in two splits": ("misleads", "the test error would be too good; keep it in one split"),
     "same image in two classes": ("misleads", "one of the labels is wrong; keep it in one class"),
-    "class names alike": ("misleads", "they differ in case, spaces or marks alone; one class or two?"),
+    "class names alike": ("misleads", "they differ in case, spaces, - and _ alone; one class or two?"),
     "damaged": ("note", "readable, but parts of it are not what they were"),
     "same image twice in a class": ("note", "it counts twice"),
     "content is not what the suffix says": ("note", "read by its content"),
@@ -122,14 +123,14 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
         data = file.read()
         digest = hashlib.blake2b(data, digest_size=16).digest()
         damage = ""
-        if read_frame(data):
+        if not data.startswith(JPEG):
+            open_image(data, file.path)
+        else:
             try:
                 simplejpeg.decode_jpeg(data, "RGB", strict=True)
             except ValueError as error:  # a recoverable one, if Pillow can read it
                 open_image(data, file.path)
                 damage = str(error)
-        else:
-            open_image(data, file.path)
     except ResnetlabError as error:
         reason = str(error).removeprefix(file.path).removeprefix(" is not a readable image (")
         return Seen(split, label, file, findings=(Finding("unreadable", name, reason.split("); repair")[0]),))
@@ -180,7 +181,7 @@ def _classes(found: Found, counts: dict[str | None, dict[str, int]]) -> Iterator
     alike = defaultdict(set)
     for by_class in counts.values():
         for label in by_class:
-            alike["".join(c for c in label.lower() if c.isalnum())].add(label)
+            alike[label.casefold().translate(BLANKS)].add(label)
     for labels in alike.values():
         if len(labels) > 1:
             yield Finding("class names alike", ", ".join(sorted(labels)))

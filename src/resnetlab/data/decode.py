@@ -22,6 +22,7 @@ from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
 
 Box = tuple[int, int, int, int]
+JPEG = b"\xff\xd8"
 BASELINE = 0xC0, 0xC1
 FRAMES = (*BASELINE, 0xC2)  # and progressive
 ROWS = 16  # of pixels that are coded together, at most; colours are interpolated across them
@@ -56,7 +57,7 @@ def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -
         part = _decode(data, name, frame, choose(frame.width, frame.height), size)
     if part.shape[:2] == (size, size):
         return torch.from_numpy(part.copy())
-    pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.ascontiguousarray(part))[None].permute(0, 3, 1, 2)  # channels last, and seen as that
     return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
@@ -92,7 +93,7 @@ def _buffer(size: int) -> bytearray:
 
 def read_frame(data: bytes) -> Frame | None:
     """Size and place of the frame header of a JPEG file that is whole, upright, and RGB or grey; else None."""
-    if data[:2] != b"\xff\xd8":
+    if not data.startswith(JPEG):
         return None
     at = 2
     while at + 10 <= len(data) and data[at] == 0xFF:
