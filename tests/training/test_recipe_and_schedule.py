@@ -81,6 +81,14 @@ def test_scaling_keeps_proportions(iterations: int) -> None:
     assert scaled.report_every >= 10
 
 
+@given(st.integers(1, 200), st.integers(1, 100_000))
+def test_tests_cost_less_than_training_however_short(epochs: int, images: int) -> None:
+    found = RECIPES["short"].for_epochs(epochs, images)
+    assert found.report_every >= images // found.batch_size
+    found = RECIPES["short"].for_iterations(1 + images // 10, images)
+    assert found.report_every >= min(images // found.batch_size, found.iterations // 10)
+
+
 def test_short_passes_sixty_times_through_the_data() -> None:
     assert recipe("short", 4000).iterations == 1875
     assert recipe("cifar", 4000) == CIFAR

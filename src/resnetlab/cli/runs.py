@@ -122,7 +122,7 @@ def train(
             + ("" if epochs or iterations else f", {chosen.iterations:,} steps in place of {usual.iterations:,}")
         )
     chosen = chosen.for_epochs(epochs, len(images.train)) if epochs else chosen
-    chosen = chosen.scaled(iterations) if iterations else chosen
+    chosen = chosen.for_iterations(iterations, len(images.train)) if iterations else chosen
     chosen = chosen.for_crop_size(image_size) if image_size and crop != "padded" else chosen
     chosen = with_fields(chosen, changes)
     folder = out or Path("runs") / folder_name(data, row, chosen, seed, from_)

@@ -122,8 +122,15 @@ class Recipe:
         )
 
     def for_epochs(self, epochs: int, images: int) -> "Recipe":
-        """The same proportions over so many passes through the training images."""
-        return self.scaled(max(1, round(epochs * images / self.batch_size)))
+        """The same proportions over so many passes through the training images, with a report after each at most."""
+        found = self.scaled(max(1, round(epochs * images / self.batch_size)))
+        return replace(found, report_every=max(found.report_every, round(images / self.batch_size)))
+
+    def for_iterations(self, iterations: int, images: int) -> "Recipe":
+        """The same proportions over so many steps, with ten reports, or one a pass through the images, at most."""
+        found = self.scaled(iterations)
+        apart = min(round(images / self.batch_size), iterations // 10)
+        return replace(found, report_every=max(found.report_every, apart))
 
     def with_batch_size(self, batch_size: int) -> "Recipe":
         """As many images in batches of another size, the learning rate in proportion (Goyal et al., 2017)."""
