@@ -27,6 +27,7 @@ Data = ImageSet | Listing
 Batch = tuple[Tensor, Tensor]
 MEAN_OF = 10_000  # training images
 SHOWN = 4  # images in a row of the sample
+SAMPLE = 512  # pixels, the height of the sample of small images, about
 TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500}
 FILES_TESTED_AT_A_TIME = 64
 
@@ -48,12 +49,14 @@ class Material:
         return torch.from_numpy(len(self.labels) / (classes * np.maximum(counts, 1))).float()
 
     def sample(self) -> Image.Image:
-        """The first training images as the network sees them, in colours again."""
+        """The first training images as the network sees them, in colours again; small ones with larger pixels."""
         images = self.batches.batch(0)[0][: SHOWN * SHOWN].float().cpu()
         mean, std = self.preprocessing.mean.cpu(), self.preprocessing.std.cpu()
         pixels = (images * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         rows = [np.concatenate(list(pixels[k : k + SHOWN]), 1) for k in range(0, len(pixels), SHOWN)]
         sheet = np.concatenate([row for row in rows if row.shape == rows[0].shape])
+        larger = max(1, SAMPLE // len(sheet))
+        sheet = sheet.repeat(larger, 0).repeat(larger, 1)
         return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
 
 

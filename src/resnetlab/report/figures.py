@@ -1,6 +1,8 @@
 """Figures 1 and 6 in the paper's style: dashed training error, bold test error, the paper's own curves beneath."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ FONT = "DejaVu Sans"
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"linestyle": (0, (4, 2)), "linewidth": 0.8},
     "test": {"linestyle": "-", "linewidth": 1.8},
+    "validation": {"linestyle": (0, (1, 1)), "linewidth": 1.2},
 }
-LABELS = {"train": "training", "test": "test"}
+LABELS = {"train": "training", "test": "test", "validation": "validation"}
 
 
 def draw_experiment(records: list[Record], path: Path, title: str) -> None:
@@ -34,9 +37,13 @@ def draw_experiment(records: list[Record], path: Path, title: str) -> None:
 
 
 def draw_run(record: Record, folder: Path) -> None:
-    """`curves.png` and `.svg` of one run, in its folder."""
+    """`curves.png` and `.svg` of one run, in its folder: all of its curves but their beginning."""
     title = f"{architecture(record.network).label} on {record.data}, recipe {record.config['recipe']['name']}"
-    draw_curves([record], folder / "curves", title, with_paper=False)
+    splits = [split for split in LABELS if f"{split}_error" in record.curve[-1]]
+    shown = [point[f"{split}_error"] for split in splits for point in record.curve[len(record.curve) // 10 :]]
+    with _drawn(folder / "curves", title, 1) as (axis,):
+        _panel(axis, [record], tuple(splits), with_paper=False)
+        _scale(axis, min(100.0, 10.0 * math.ceil(max(shown) / 10 + 0.1)))
 
 
 def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool, train_left: bool = False) -> None:
@@ -46,9 +53,7 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
     their range as a band. `with_paper` lays the paper's curves beneath.
     """
     kinds = ("train", "test") if train_left else tuple(dict.fromkeys(_kind(r) for r in sorted(records, key=_order)))
-    with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
-        figure = Figure(figsize=(4.1 * len(kinds) + 0.4, 3.6), layout="constrained")
-        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    with _drawn(path, title, len(kinds)) as axes:
         for axis, kind in zip(axes, kinds, strict=True):
             shown = records if train_left else [record for record in records if _kind(record) == kind]
             splits = (kind,) if train_left else ("train", "test")
@@ -56,13 +61,25 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
             axis.set_title(
                 {"train": "training error", "test": "test error"}.get(kind, f"{kind} networks"), fontsize=9
             )
-        axes[0].set_ylabel("error (%)")
-        axes[0].set_ylim(0, top := _top(records))
-        axes[0].yaxis.set_major_locator(MultipleLocator(5 if top <= PAPER_TOP else 10))
+        _scale(axes[0], _top(records))
+
+
+@contextmanager
+def _drawn(path: Path, title: str, panels: int) -> Iterator[list[Axes]]:
+    """Panels beside each other, which are written to `path`.png and `path`.svg in the end."""
+    with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
+        figure = Figure(figsize=(4.1 * panels + 0.4, 3.6), layout="constrained")
+        yield list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
         figure.suptitle(title, fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path.with_suffix(".png"), dpi=160)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def _scale(axis: Axes, top: float) -> None:
+    axis.set_ylabel("error (%)")
+    axis.set_ylim(0, top)
+    axis.yaxis.set_major_locator(MultipleLocator(5 if top <= PAPER_TOP else 10))
 
 
 def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_paper: bool) -> None:
@@ -77,7 +94,7 @@ def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_pape
             _one_curve(axis, runs, split, unit)
     handles = [Line2D([], [], color=_colour(n), linewidth=1.8, label=architecture(n).label) for n in networks]
     if len(splits) > 1:
-        handles += [Line2D([], [], color="grey", label=label, **STYLES[split]) for split, label in LABELS.items()]
+        handles += [Line2D([], [], color="grey", label=LABELS[split], **STYLES[split]) for split in splits]
     if with_paper:
         handles += [Line2D([], [], color="grey", alpha=0.25, linewidth=3.5, label="the paper's")]
     axis.legend(handles=handles, fontsize=8, framealpha=0.9, ncols=1 + (len(handles) > 7))

@@ -1,6 +1,7 @@
 """What a person at the terminal sees: live progress of runs, tables."""
 
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -62,7 +63,9 @@ class Monitor:
         self._bars.update(self._tasks[label], completed=progress.step, errors=errors)
         if not self.console.is_terminal and (done or now - self._told.setdefault(label, now) > PLAIN_EVERY_SECONDS):
             self._told[label] = now
-            self.say(f"{label}: step {progress.step:,} of {progress.iterations:,}, {errors}")
+            left = self._bars.tasks[self._tasks[label]].time_remaining
+            ahead = f", {timedelta(seconds=round(left))} left" if left else ""
+            self.say(f"{label}: step {progress.step:,} of {progress.iterations:,}, {errors}{ahead}")
 
     def say(self, text: str) -> None:
         """A line that stays above the bars."""
