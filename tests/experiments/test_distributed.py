@@ -1,7 +1,6 @@
 """Several processes train the network that one trains, on the same batches."""
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,7 +31,18 @@ from resnetlab.training.recipe import Recipe
 fields = json.loads(sys.argv[1])
 recipe = Recipe(**fields | {key: tuple(fields[key]) for key in ("drops", "sides")})
 cell = Cell(sys.argv[2], architecture("cifar_resnet8"), recipe)
-list(run(cell, Path(sys.argv[3]), Execution(threads=1)))
+for progress in run(cell, Path(sys.argv[3]), Execution(threads=1)):
+    dies(progress.step)
+"""
+LIVES = "def dies(step): pass\n"
+DIES_ONCE = """
+import os, signal
+from resnetlab.training import run as folders
+folders.SAVE_EVERY_SECONDS = 0.0
+
+def dies(step):
+    if step == 4 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -47,13 +57,19 @@ def alone(photos: Path, out: Path, recipe: Recipe, until: int | None = None) -> 
         assert until is not None
 
 
-def in_two(photos: Path, out: Path, recipe: Recipe) -> None:
+def torchrun(photos: Path, out: Path, recipe: Recipe, *options: str, before: str = LIVES) -> tuple[int, str]:
+    """Exit status and standard error of two processes."""
     script = out.with_suffix(".py")
-    script.write_text(PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script.write_text(before + PROCESSES)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
     arguments = [str(script), json.dumps(vars(recipe)), str(photos), str(out)]
-    ended = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    ended = subprocess.run([*launcher, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return ended.returncode, ended.stderr
+
+
+def in_two(photos: Path, out: Path, recipe: Recipe) -> None:
+    status, errors = torchrun(photos, out, recipe)
+    assert status == 0, errors
 
 
 def weights(out: Path) -> dict[str, Tensor]:
@@ -90,15 +106,23 @@ def test_statistics_of_each_process_are_those_of_parts_of_the_batch(photos: Path
 
 
 def test_an_error_of_one_is_the_end_of_all(photos: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, batch_size=9)
-    script = tmp_path / "processes.py"
-    script.write_text(PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [str(script), json.dumps(vars(recipe)), str(photos), str(tmp_path / "x")]
-    ended = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode != 0
-    assert "9 images cannot be shared evenly by 2 processes" in ended.stderr
-    shutil.rmtree(tmp_path / "x", ignore_errors=True)
+    status, errors = torchrun(photos, tmp_path / "x", replace(RECIPE, batch_size=9))
+    assert status != 0
+    assert "9 images cannot be shared evenly by 2 processes" in errors
+
+
+def test_a_process_that_dies_is_started_again(photos: Path, tmp_path: Path) -> None:
+    in_two(photos, tmp_path / "whole", RECIPE)
+    status, errors = torchrun(photos, tmp_path / "dies", RECIPE, "--max-restarts", "1", before=DIES_ONCE)
+    assert status == 0, errors
+    assert "another process of this run has ended" in errors
+    log = (tmp_path / "dies" / "log.jsonl").read_text().splitlines()
+    starts = [json.loads(line)["step"] for line in log if json.loads(line)["event"] == "start"]
+    assert starts[0] == 0
+    assert len(starts) == 2
+    assert starts[1] > 0
+    whole, dies = weights(tmp_path / "whole"), weights(tmp_path / "dies")
+    assert all(torch.equal(whole[key], dies[key]) for key in whole)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

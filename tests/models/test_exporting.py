@@ -100,14 +100,14 @@ def test_grey_images(tmp_path: Path) -> None:
     [
         ("plain18", {}, "plain networks"),
         ("cifar_resnet20", {}, "networks for CIFAR"),
-        ("resnet18", {"shortcut": "A"}, "shortcut option A"),
-        ("resnet34", {"shortcut": "C"}, "shortcut option C"),
+        ("resnet18", {"shortcut": "A"}, "shortcut of option A"),
+        ("resnet34", {"shortcut": "C"}, "shortcut of option C"),
         ("resnet50", {"version": "v1"}, r"first 1x1 \(version v1\)"),
     ],
 )
 @pytest.mark.parametrize("export", [export_torchvision, export_timm])
 def test_networks_that_they_have_not(tmp_path: Path, export, name: str, options: dict[str, str], hint: str) -> None:
-    with pytest.raises(ResnetlabError, match=f"it has not .*{hint}.*export to onnx"):
+    with pytest.raises(ResnetlabError, match=f"it has no .*{hint}.*export to onnx"):
         export(made(name, **options), tmp_path / "out.safetensors")
     assert not any(tmp_path.iterdir())
 

@@ -27,6 +27,7 @@ from resnetlab.training.captured import CapturedStep
 from resnetlab.training.distributed import (
     World,
     any_of,
+    is_of_another,
     joined,
     led,
     parallel,
@@ -273,10 +274,15 @@ def _uncompiled(compiled: bool) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _explained(recipe: Recipe) -> Iterator[None]:
-    """Say what to do about memory that is not enough."""
+    """Say what to do about memory that is not enough, and about processes that ended."""
     try:
         yield
     except RuntimeError as error:
+        if is_of_another(error):
+            raise ResnetlabError(
+                "another process of this run has ended; what was saved is kept, and under torchrun --max-restarts N "
+                "all of them go on from there up to N times"
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise ResnetlabError(

@@ -75,14 +75,14 @@ def _refuse_what_it_has_not(model: Model, library: Library) -> None:
     wrong = {
         "plain networks": row.shortcut == "none",
         "networks for CIFAR": row.stem == "cifar",
-        f"shortcut option {row.shortcut}": row.shortcut in ("A", "C"),
-        "the stride on a bottleneck's first 1x1 (version v1)": row.block == "bottleneck" and row.version == "v1",
-        "the authors' maximum pooling (rounded up)": row.max_pool == "ceil",
+        f"shortcut of option {row.shortcut}": row.shortcut in ("A", "C"),
+        "stride on a bottleneck's first 1x1 (version v1)": row.block == "bottleneck" and row.version == "v1",
+        "maximum pooling that rounds up, as the authors'": row.max_pool == "ceil",
     }
     if found := [what for what, is_so in wrong.items() if is_so]:
         raise ResnetlabError(
-            f"{library} has no network that computes the same as this {row.label}, for it has not "
-            f"{', nor '.join(found)}; export to onnx instead"
+            f"{library} has no network that computes the same as this {row.label}, for it has no "
+            f"{' and no '.join(found)}; export to onnx instead"
         )
 
 

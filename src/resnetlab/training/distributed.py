@@ -54,7 +54,12 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store = next(iter(dist.rendezvous("env://")))[0]  # type: ignore[attr-defined]
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # each attempt has its own part of the store, or processes may be sent to the addresses of the dead
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size)
     try:
         yield here
     finally:
@@ -86,6 +91,11 @@ def led(here: World, action: Callable[[], T]) -> T | None:
     if failed[0] is not None:
         raise FailedElsewhere(failed[0])
     return result
+
+
+def is_of_another(error: RuntimeError) -> bool:
+    """Whether what failed is the connection to another process of the run."""
+    return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
 
 
 def wait_for_all() -> None:
