@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from torch import nn
 
 from resnetlab.data.images import ImageSet, image_set
 
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's background jobs, and so their children, ignore it
 settings.register_profile("resnetlab", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("resnetlab")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
