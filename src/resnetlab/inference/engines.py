@@ -21,6 +21,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.modelfile import Model, load
 from resnetlab.models.onnxfile import INPUT, OUTPUT, export_onnx, read_onnx
 from resnetlab.networks.fold import fold_batch_norm
+from resnetlab.networks.fuse import fused
 
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -103,9 +104,12 @@ def has_bfloat16_tiles() -> bool:
 def torch_engine(
     model: Model, device: torch.device, precision: Literal["float32", "bfloat16"], features: bool = False
 ) -> Run:
-    """The network in PyTorch, folded and channels last."""
+    """The network in PyTorch, folded, on a processor fused, and channels last."""
     dtype = getattr(torch, precision)
-    network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
+    if device.type == "cpu" and dtype == torch.float32:
+        network = fused(model.network)
+    else:
+        network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
     if features:
         network.fc = torch.nn.Identity()  # type: ignore[assignment]
     preprocessing = model.preprocessing.to(device)
