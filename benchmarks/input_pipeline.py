@@ -25,7 +25,8 @@ from torch import Tensor
 from torchvision import transforms
 
 from resnetlab.data import Fit, Preprocessing
-from resnetlab.data.listing import File, Listing, Split, list_images
+from resnetlab.data.layouts import File, Split
+from resnetlab.data.listing import Listing, list_images
 from resnetlab.data.pack import pack
 from resnetlab.data.photos import Augmentation, PhotoStream
 from resnetlab.files import write_json

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from resnetlab.data.check import KINDS, Report, examine, report
-from resnetlab.data.listing import find_images
+from resnetlab.data.layouts import find_images
 
 
 def check(source: Path) -> Report:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
+from resnetlab.data.images import ImageSet
 from resnetlab.data.labels import imagenet
-from resnetlab.data.listing import Listing, Split, list_images
+from resnetlab.data.layouts import File, Split, find_images
+from resnetlab.data.listing import Listing, as_files, list_images
+from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
 
 IDS = tuple(imagenet())
@@ -205,3 +209,50 @@ def test_archives_that_are_no_shards(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"nothing like it" * 100)
     with pytest.raises(ResnetlabError, match=r"a\.tar cannot be read as a tar shard"):
         list_images(tmp_path)
+
+
+def test_one_tar_file_named_as_imagenet(tmp_path: Path) -> None:
+    names = ("n01440764_1.JPEG", "n01440764_2.JPEG", "n01491361_tiger_shark.JPEG")
+    for name in names:
+        Image.new("RGB", (9, 8), (len(name), 0, 0)).save(tmp_path / name, format="jpeg")
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        for name in names:
+            tar.add(tmp_path / name, arcname=f"photos/{name}")
+    classes, split = find_images(tmp_path / "some.tar").all()
+    assert classes == ("n01440764", "n01491361")
+    assert [Path(file.name).name for file in split.files] == list(names)
+    assert split.labels.tolist() == [0, 0, 1]
+    assert all(file.read() == (tmp_path / Path(file.name).name).read_bytes() for file in split.files)
+    (tmp_path / "some.tar").unlink()
+    flat, in_folder = find_images(tmp_path).all()  # the same names in a flat folder
+    assert flat == classes
+    assert in_folder.labels.tolist() == [0, 0, 1]
+
+
+def test_imagenets_validation_folder_by_itself(tmp_path: Path) -> None:
+    val = tmp_path / "val"
+    val.mkdir()
+    for k in (1, 2):
+        Image.new("RGB", (9, 8)).save(val / f"ILSVRC2012_val_0000000{k}.JPEG")
+    with pytest.raises(ResnetlabError, match="no file says its images' classes; expected LOC_val_solution.csv"):
+        find_images(val)
+    (tmp_path / "val_labels.txt").write_text("n01491361\nn01440764\n")
+    for place in (val, tmp_path / "val2"):
+        if not place.exists():  # a single folder in it, as a data set of classes would have it
+            place.mkdir()
+            val.rename(place / "images")
+        classes, split = find_images(place).all()
+        assert classes == ("n01440764", "n01491361")
+        assert [file.name[-6] for file in split.files] == ["2", "1"]
+
+
+def test_images_in_memory_as_files(tiny: ImageSet) -> None:
+    listing = as_files(tiny)
+    assert listing.fingerprint() == tiny.fingerprint()
+    assert listing.classes == tiny.classes
+    for files, images in ((listing.train, tiny.train), (listing.test, tiny.test)):
+        assert files.labels.tolist() == images.labels.tolist()
+        for file, pixels in zip(files.files, images.pixels.numpy(), strict=True):
+            assert np.array_equal(np.asarray(open_image(file.read(), file.path)), pixels)
+    grey = File("g", "g", pixels=np.arange(6, dtype=np.uint8).reshape(2, 3, 1))
+    assert np.array_equal(np.asarray(open_image(grey.read(), "g")), grey.pixels[..., 0])  # type: ignore[index]

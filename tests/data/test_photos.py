@@ -10,8 +10,9 @@ import torch
 from torchvision.transforms import RandomResizedCrop, functional
 
 from resnetlab.data.listing import list_images
-from resnetlab.data.photos import DRAWS, Augmentation, PhotoStream, _area, _shorter_side, fitted_batches
+from resnetlab.data.photos import DRAWS, Augmentation, PhotoStream, _area, _shorter_side
 from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.data.reading import fitted_batches
 from resnetlab.errors import ResnetlabError
 
 CPU = torch.device("cpu")

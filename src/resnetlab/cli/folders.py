@@ -11,7 +11,8 @@ from rich.table import Table
 
 from resnetlab.cli.common import Count, app, at_least_one, complain, console, introduce, say, watched
 from resnetlab.data.check import KINDS, Finding, Report, examine, report
-from resnetlab.data.listing import LAYOUT, find_images, list_images
+from resnetlab.data.layouts import find_images
+from resnetlab.data.listing import LAYOUT, list_images
 from resnetlab.data.pack import pack as make_pack
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing

@@ -8,7 +8,7 @@ import tyro
 from resnetlab.cli.common import Count, Name, Option, Place, app, at_least_one, console, introduce, say
 from resnetlab.cli.evaluation import confusion_of_run
 from resnetlab.data import load
-from resnetlab.data.photos import OnBad
+from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.definitions import (

@@ -10,6 +10,7 @@ from resnetlab.data.digits import digits
 from resnetlab.data.folder import load_folder, load_npz
 from resnetlab.data.images import Images as Images
 from resnetlab.data.images import ImageSet as ImageSet
+from resnetlab.data.layouts import is_listed as is_listed
 from resnetlab.data.preprocessing import Fit as Fit
 from resnetlab.data.preprocessing import Preprocessing as Preprocessing
 from resnetlab.data.stream import Stream as Stream
@@ -33,10 +34,10 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None) -> 
     if source in NAMED:
         return NAMED[source](data_dir)
     path = Path(source)
-    if path.is_dir() or (path.is_file() and path.suffix == ".csv"):
+    if is_listed(path):
         return load_folder(path, fit)
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
     if path.exists():
-        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv or .npz file")
+        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv, .npz or .tar file")
     raise ResnetlabError(f"no data set and no file or folder is called {source!r}: {near_matches(source, NAMED)}")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnetlab.data.ahead import in_order
 from resnetlab.data.decode import JPEG, ORIENTATION
-from resnetlab.data.listing import SPLITS, File, Found
+from resnetlab.data.layouts import SPLITS, File, Found
 from resnetlab.data.preprocessing import is_image, open_image
 from resnetlab.errors import ResnetlabError
 

@@ -11,7 +11,8 @@ import numpy as np
 from rich.progress import track
 
 from resnetlab.data.images import ImageSet, image_set
-from resnetlab.data.listing import File, list_images
+from resnetlab.data.layouts import File
+from resnetlab.data.listing import list_images
 from resnetlab.data.preprocessing import Fit, open_image
 from resnetlab.errors import ResnetlabError
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from resnetlab.data.ahead import in_order
 from resnetlab.data.decode import read_frame
-from resnetlab.data.listing import PACKING, File, Listing, Split
+from resnetlab.data.layouts import PACKING, File, Split
+from resnetlab.data.listing import Listing
 from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing, write_json

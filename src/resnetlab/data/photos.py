@@ -7,7 +7,6 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,14 +17,13 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from resnetlab.data.ahead import in_order
 from resnetlab.data.counter import bits, permutation
 from resnetlab.data.decode import Box, crop
-from resnetlab.data.listing import File, Split
-from resnetlab.data.preprocessing import Fit, Preprocessing, open_image
+from resnetlab.data.layouts import Split
+from resnetlab.data.preprocessing import Preprocessing
+from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
 
-OnBad = Literal["stop", "skip"]
 Crops = Literal["shorter-side", "area"]
 AHEAD = 3  # batches that are read while one is trained on
 CHUNK = 8  # images that a thread takes at a time
@@ -228,51 +226,10 @@ class PhotoStream:
         return np.array([members[k][d % len(members[k])] for k, d in zip(which, drawn[n:], strict=True)])
 
 
-def fitted_batches(
-    split: Split,
-    fit: Fit,
-    batch_size: int,
-    threads: int | None = None,
-    on_bad: OnBad = "stop",
-    skipped: set[str] | None = None,
-) -> Iterator[tuple[UInt8[Tensor, "b h w c"], Int64[Tensor, "b"]]]:
-    """Images in order as a network is tested on them, read ahead by threads; `skipped` gains what is left out.
-
-    Raises:
-        ResnetlabError: a file that cannot be read, by name, unless `on_bad` is "skip".
-    """
-
-    def read(pair: tuple[File, int]) -> tuple[np.ndarray, int] | None:
-        file, label = pair
-        try:
-            return fit(open_image(file.read(), file.path)), label
-        except ResnetlabError:
-            if on_bad == "stop":
-                raise
-            if skipped is not None:
-                skipped.add(file.path)
-            return None
-
-    threads = threads or os.cpu_count() or 1
-    pairs = zip(split.files, split.labels.tolist(), strict=True)
-    batch: list[tuple[np.ndarray, int]] = []
-    for found in in_order(read, pairs, threads, 2 * max(batch_size, threads)):
-        batch += [found] if found is not None else []
-        if len(batch) == batch_size:
-            yield _stacked(batch)
-            batch = []
-    if batch:
-        yield _stacked(batch)
-
-
 def _by_row(values: Float[Tensor, "c h w"], size: int) -> Float[np.ndarray, "h wc"]:
     """Channels last, one row for all where they are alike: such arrays stay in a processor's cache."""
     by_pixel: np.ndarray = values.expand(-1, -1, size).permute(1, 2, 0).flatten(1).contiguous().numpy()
     return by_pixel
-
-
-def _stacked(batch: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(np.stack([pixels for pixels, _ in batch])), torch.tensor([label for _, label in batch])
 
 
 def _shorter_side(width: int, height: int, drawn: np.ndarray, how: Augmentation) -> Box:

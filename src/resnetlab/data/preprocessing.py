@@ -46,17 +46,25 @@ class Fit:
 
     def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of an image, as a network of this preprocessing is to be given them."""
+        image = self._covering(image, self.resize)
+        size = image.height, image.width
+        top, left = (round((side - kept) / 2) for side, kept in zip(size, self.crop, strict=True))
+        return _pixels(image.crop((left, top, left + self.crop[1], top + self.crop[0])))
+
+    def whole(self, image: Image.Image, covered: Size) -> UInt8[np.ndarray, "h w c"]:
+        """The pixels of all of the image, scaled without distortion until it just covers `covered`."""
+        return _pixels(self._covering(image, covered))
+
+    def _covering(self, image: Image.Image, covered: Size) -> Image.Image:
         image = image.convert(self.mode)
-        (height, width), (rows, columns) = (image.height, image.width), self.resize
+        (height, width), (rows, columns) = (image.height, image.width), covered
         if rows * width > columns * height:  # the height is what just covers
             target = rows, max(columns, rows * width // height)
         else:
             target = max(rows, columns * height // width), columns
-        if target != (height, width):
-            image = image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
-        top, left = (round((side - kept) / 2) for side, kept in zip(target, self.crop, strict=True))
-        pixels = np.array(image.crop((left, top, left + self.crop[1], top + self.crop[0])))
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+        if target == (height, width):
+            return image
+        return image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
 
     def describe(self) -> dict[str, Any]:
         """All of it, and the range of values that a network is given, for a JSON header."""
@@ -107,6 +115,10 @@ class Preprocessing:
         """Pixels that are fitted already, as the network sees them."""
         return preprocess(pixels, self.mean).div_(self.std)
 
+    def any_size(self) -> "Preprocessing":
+        """The same for images of any size, less a mean image's mean by channel."""
+        return Preprocessing(self.fit, self.mean.mean((1, 2), keepdim=True), self.std)
+
     def to(self, device: torch.device) -> "Preprocessing":
         """The same, for pixels on a device."""
         return Preprocessing(self.fit, self.mean.to(device), self.std.to(device))
@@ -148,6 +160,11 @@ def open_image(data: bytes, name: str) -> Image.Image:
 def is_image(path: Path) -> bool:
     """Whether a file's name is an image's, and not a hidden file's."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _pixels(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    pixels = np.array(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _by(size: Size) -> str:

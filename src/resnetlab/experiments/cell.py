@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from resnetlab.data import Stream
-from resnetlab.data.photos import OnBad, PhotoStream
+from resnetlab.data.photos import PhotoStream
+from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.execution import Execution
 from resnetlab.experiments.material import Data, Material, image_shape, load_data, material, save_mean

@@ -15,8 +15,10 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnetlab.data import Fit, Images, ImageSet, Preprocessing, Stream, load, per_pixel_mean
-from resnetlab.data.listing import Listing, Split, list_images
-from resnetlab.data.photos import Augmentation, Crops, OnBad, PhotoStream, Waiting, fitted_batches
+from resnetlab.data.layouts import Split, is_listed
+from resnetlab.data.listing import Listing, as_files, list_images
+from resnetlab.data.photos import Augmentation, Crops, PhotoStream, Waiting
+from resnetlab.data.reading import OnBad, fitted_batches
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.importing import IMAGENET_MEAN, IMAGENET_STD
@@ -64,14 +66,12 @@ def load_data(source: str, data_dir: Path, image_size: int | None, crop: Crop) -
     """The images of a source: resident in memory, or listed where a recipe's crop wants them read as they are needed.
 
     Raises:
-        ResnetlabError: they cannot be read, or a recipe for image files is to be used without files.
+        ResnetlabError: they cannot be read.
     """
     if crop == "padded":
         return load(source, data_dir, Fit.square(image_size) if image_size else None)
     path = Path(source)
-    if not path.is_dir() and path.suffix != ".csv":
-        raise ResnetlabError(f"the recipe is for a folder of images; for {source} take --recipe cifar or short")
-    return list_images(path)
+    return list_images(path) if is_listed(path) else as_files(load(source, data_dir))
 
 
 def image_shape(data: Data, recipe: Recipe) -> tuple[int, int, int]:
