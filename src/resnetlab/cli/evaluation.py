@@ -1,26 +1,27 @@
 """`resnetlab evaluate` and `resnetlab embed`."""
 
-from collections.abc import Callable, Iterator
+import time
 from csv import writer as csv_writer
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
 import tyro
 from rich.table import Table
-from torch import Tensor
 
 from resnetlab.cli.common import Count, Place, app, at_least_one, complain, console, say, watched
-from resnetlab.data import NAMED, Images, load
-from resnetlab.data.labels import spoken
-from resnetlab.data.listing import Listing, Split, list_images
-from resnetlab.data.photos import OnBad, fitted_batches
-from resnetlab.data.preprocessing import open_image
+from resnetlab.data import NAMED
+from resnetlab.data.labels import imagenet, spoken
+from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.answers import TOP, Answers, answers
-from resnetlab.evaluation.labels import by_name
+from resnetlab.evaluation.answers import TOP, Answers
+from resnetlab.evaluation.evaluate import EvaluationSet, Part, images_for
+from resnetlab.evaluation.evaluate import evaluate as test
+from resnetlab.evaluation.protocol import Protocol, ProtocolName
+from resnetlab.evaluation.protocol import protocol as chosen_protocol
+from resnetlab.evaluation.scores import Precision as TestPrecision
+from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.execution import Device, choose_device
 from resnetlab.files import replacing
 from resnetlab.inference.engines import open_engine
@@ -28,25 +29,13 @@ from resnetlab.inference.predict import find_images, score
 from resnetlab.models import Model
 from resnetlab.models import load as load_model
 from resnetlab.models.modelfile import model_file
+from resnetlab.paper.curves import figure4
+from resnetlab.paper.tables import printed
+from resnetlab.training.distributed import World, joined
 from resnetlab.training.run import read_execution
 
-Part = Literal["test", "validation", "train", "all"]
-Batch = tuple[Tensor, Tensor]
 SHOWN = 20  # classes
 WORST = 10
-IMAGES_AT_A_TIME = {"cpu": 64, "cuda": 256}
-
-
-@dataclass(frozen=True)
-class Tested:
-    """Images to test on: fitted pixels and labels in batches, names, one image's pixels, and what they are."""
-
-    batches: Callable[[int], Iterator[Batch]]
-    names: list[str]
-    pixels: Callable[[int], np.ndarray]
-    classes: tuple[str, ...]
-    data: str
-    note: str
 
 
 @app.command
@@ -55,57 +44,76 @@ def evaluate(
     /,
     *,
     data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH")] = None,
-    split: Part = "test",
+    protocol: ProtocolName = "center",
+    scales: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (),
+    split: Annotated[Part | None, tyro.conf.arg(metavar="{test,validation,train,all}")] = None,
     out: Place = None,
     on_bad: OnBad = "stop",
+    precision: TestPrecision = "float32",
     device: Device = "auto",
     batch_size: Count = None,
     workers: Count = None,
     data_dir: Place = None,
 ) -> None:
-    """Test a network on a data set's test images, prepared as its model file says.
+    """Test a network on a data set's test images, prepared as its model file says, by one of the paper's protocols.
 
     Args:
         model: A run folder, or a model file: model.safetensors of one, or what `resnetlab import` made.
         data: The data set; left out, the one it was trained on.
-        split: Which images of it. A folder that is not split has a tenth of each class for testing; all takes all.
-        out: Write numbers, predictions, tables by class and pictures to this folder.
+        protocol: center is one view; ten-crop four corners, the centre and their mirror images; dense the whole image
+            at several scales, fully convolutionally.
+        scales: Shorter sides in pixels for dense; left out, 224 256 384 480 640, in proportion to the model's crop.
+        split: Which images of it. Left out, those for testing; of data without a split, for a model that was trained
+            elsewhere, all, and else the tenth of each class that training sets apart.
+        out: Write numbers, predictions, scores, tables by class and pictures to this folder.
         on_bad: Stop at a file that cannot be read, or skip and count it.
+        precision: float32, or bfloat16, which is faster where there are matrix units for it.
         device: auto takes the GPU where there is one.
-        batch_size: Images at a time.
+        batch_size: Views of the model's own size at a time.
         workers: Threads that read image files; left out, one a core.
         data_dir: Where cifar10 and cifar100 are, or are downloaded to; left out, where they were in training.
     """
     at_least_one(batch_size=batch_size, workers=workers)
     trained = load_model(model)
+    way = chosen_protocol(protocol, trained.preprocessing.fit, scales)
     source, where_data = _source(model, trained, data, data_dir)
-    skipped: set[str] = set()
-    tested = _tested(source, where_data, trained, split, on_bad, workers, skipped)
+    images = images_for(trained, source, where_data, split, on_bad, workers)
     if out:
         from resnetlab.report.evaluation import check_folder
 
         check_folder(out)
     where = choose_device(device)
-    found, remark = _answer(trained, tested, where, batch_size or IMAGES_AT_A_TIME[where.type], model, source)
-    which = "" if split == "all" else f"{split} "
+    rows, columns = trained.preprocessing.fit.crop
+    pixels = batch_size * rows * columns if batch_size else None
+    with joined(World.here().device(where.type)):
+        began = time.perf_counter()
+        scored, remark = _tested(
+            trained, images, way, World.here().device(where.type), pixels, precision, model, source
+        )
+        seconds = time.perf_counter() - began
+    found = scored.answers()
+    which = "" if images.split == "all" else f"{images.split} "
     top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
     say(
-        f"{trained.network.architecture.label} on {tested.data}: {which}error {found.error:.2f} % "
-        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, single view; {trained.origin}{remark}"
+        f"{trained.network.architecture.label} on {images.data}: {which}error {found.error:.2f} % "
+        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {way.about}; {trained.origin}{remark}"
     )
-    if skipped:
-        complain(f"{len(skipped):,} files could not be read and are not counted, {min(skipped)} among them")
-    if tested.note:
-        say(f"{tested.data}: {tested.note}")
+    if printed := beside(trained, protocol):
+        say(printed)
+    say(f"{len(found):,} images in {seconds:.1f} s, {len(found) / seconds:.1f} images/s")
+    if images.skipped:
+        skipped = len(images.skipped)
+        complain(f"{skipped:,} files could not be read and are not counted, {min(images.skipped)} among them")
+    if images.note:
+        say(f"{images.data}: {images.note}")
     if found.at_chance and found.errors:
-        complain(
-            "That is what guessing gives. Likely causes: names of classes that are not in the order of the outputs, "
-            "labels in another order than the images, or weights that were never trained"
-        )
+        from resnetlab.evaluation.chance import likely_cause
+
+        complain(f"That is what guessing gives. {likely_cause(found)}")
     _print_classes(found, out)
-    if out:
-        write(out, trained, model, tested, found, split)
-        say(f"Numbers, tables, confusion matrix and the most confident mistakes: {out}")
+    if out and World.here().main:
+        write(out, trained, images, scored)
+        say(f"Numbers, scores, tables, confusion matrix and the most confident mistakes: {out}")
 
 
 @app.command
@@ -155,29 +163,38 @@ def confusion_of_run(folder: Path, workers: int | None = None) -> None:
     """`evaluation/` in a finished run's folder, on its own test images."""
     trained = load_model(folder)
     source, where_data = _source(folder, trained, None, None)
-    tested = _tested(source, where_data, trained, "test", "skip", workers, set())
-    where = choose_device("auto")
-    found, _ = _answer(trained, tested, where, IMAGES_AT_A_TIME[where.type], folder, source)
-    write(folder / "evaluation", trained, folder, tested, found, "test")
+    images = images_for(trained, source, where_data, "test", "skip", workers)
+    way = chosen_protocol("center", trained.preprocessing.fit)
+    scored, _ = _tested(trained, images, way, choose_device("auto"), None, "float32", folder, source)
+    write(folder / "evaluation", trained, images, scored)
 
 
-def write(folder: Path, trained: Model, model: Path, tested: Tested, found: Answers, split: str) -> None:
+def write(folder: Path, trained: Model, images: EvaluationSet, scored: Scored) -> None:
     """All files of an evaluation."""
     from resnetlab.report.evaluation import write_evaluation  # matplotlib takes a second to come
 
-    label = trained.network.architecture.label
-    about: dict[str, Any] = {
-        "title": f"{label} on {tested.data}, {split}",
-        "protocol": "single view",
-        "model": str(model_file(model)),
-        "network": trained.network.architecture.name,
-        "data": tested.data,
-        "split": split,
-        "note": tested.note,
-        "preprocessing": trained.preprocessing.fit.describe(),
-    }
+    title = f"{trained.network.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
+    about = {"title": title, **scored.about, "preprocessing": trained.preprocessing.fit.describe()}
+    number = {name: k for k, name in enumerate(images.names)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, found, tested.names, tested.pixels, about)
+    write_evaluation(folder, scored.answers(), scored.names, lambda k: images.pixels(number[scored.names[k]]), about)
+    scored.save(folder / "scores.safetensors")
+
+
+def beside(trained: Model, protocol: ProtocolName) -> str:
+    """What the paper, or the authors' release, has for a network by a protocol; nothing where there is nothing."""
+    row = trained.network.architecture
+    if trained.classes != tuple(imagenet()) or row.narrow > 1:
+        return ""
+    if (found := printed(row.name, row.shortcut, protocol)) is not None:
+        where = f"Table {found.table}" if found.table else "the authors' release"
+        top5 = "" if found.top5_error is None else f", top-5 error {found.top5_error:.2f} %"
+        return f"The paper's {found.method}: error {found.top1_error:.2f} %{top5} ({where}: {found.protocol})"
+    if protocol == "center" and (curve := figure4(row.name, row.shortcut, "val")):
+        return (
+            f"The paper's {row.label}: error {curve[-1][1]:.1f} % at the end of Figure 4, ImageNet val, 1 centre crop"
+        )
+    return ""
 
 
 def _source(model: Path, trained: Model, data: str | None, data_dir: Path | None) -> tuple[str, Path]:
@@ -194,98 +211,22 @@ def _source(model: Path, trained: Model, data: str | None, data_dir: Path | None
 
 
 def _tested(
-    source: str,
-    data_dir: Path,
     trained: Model,
-    split: Part,
-    on_bad: OnBad,
-    workers: int | None,
-    skipped: set[str],
-) -> Tested:
-    if Path(source).is_dir() or source.endswith(".csv"):
-        return _of_files(list_images(Path(source)), trained, split, on_bad, workers, skipped)
-    return _resident(source, data_dir, trained, split)
-
-
-def _of_files(
-    listing: Listing, trained: Model, split: Part, on_bad: OnBad, workers: int | None, skipped: set[str]
-) -> Tested:
-    parts = {"test": listing.test, "train": listing.train, "validation": listing.validation}
-    if split == "all":
-        held = [part for part in parts.values() if part is not None]
-        files = tuple(file for part in held for file in part.files)
-        chosen = Split(files, np.concatenate([part.labels for part in held]))
-    elif (found := parts[split]) is None:
-        raise ResnetlabError(f"{listing.name} has no validation images; take --split test, train or all")
-    else:
-        chosen = found
-    fit = trained.preprocessing.fit
-    names = [file.name for file in chosen.files]
-
-    def batches(size: int) -> Iterator[Batch]:
-        yield from fitted_batches(chosen, fit, size, workers, on_bad, skipped)
-        if skipped:
-            names[:] = [file.name for file in chosen.files if file.path not in skipped]
-
-    kept = {file.name: file for file in chosen.files}
-    note = "" if split == "all" else listing.note
-    return Tested(
-        batches,
-        names,
-        lambda k: fit(open_image(kept[names[k]].read(), kept[names[k]].path)),
-        listing.classes,
-        listing.name,
-        note,
-    )
-
-
-def _resident(source: str, data_dir: Path, trained: Model, split: Part) -> Tested:
-    images = load(source, data_dir, trained.preprocessing.fit)
-    if images.image_shape != trained.preprocessing.image_shape:
-        raise ResnetlabError(
-            f"{source} has images of shape {images.image_shape}, the model takes {trained.preprocessing.image_shape} "
-            "(channels, height, width); both must agree, for arrays are not resized"
-        )
-    parts = {"test": images.test, "train": images.train}
-    if split == "all":
-        pairs = [torch.cat(both) for both in zip(*((p.pixels, p.labels) for p in parts.values()), strict=True)]
-        chosen = Images(*pairs)
-    elif split not in parts:
-        raise ResnetlabError(f"{source} has no validation images; take --split test, train or all")
-    else:
-        chosen = parts[split]
-
-    def batches(size: int) -> Iterator[Batch]:
-        for k in range(0, len(chosen), size):
-            part = chosen[k : k + size]
-            yield part.pixels, part.labels
-
-    names = [f"{split} {k}" for k in range(len(chosen))]
-    return Tested(batches, names, lambda k: chosen.pixels[k].numpy(), images.classes, images.name, "")
-
-
-def _answer(
-    trained: Model, tested: Tested, device: torch.device, size: int, model: Path, source: str
-) -> tuple[Answers, str]:
-    """Labels are matched by the classes' names."""
-    count = len(tested.classes)
+    images: EvaluationSet,
+    way: Protocol,
+    device: torch.device,
+    pixels: int | None,
+    precision: TestPrecision,
+    model: Path,
+    source: str,
+) -> tuple[Scored, str]:
+    total = -(-len(images) // World.here().size)
+    watch = lambda items: watched(items, "evaluating", total)
+    about = {"model": str(model_file(model))}
     try:
-        table, remark = by_name(torch.arange(count), tested.classes, trained.classes)
+        return test(trained, images, way, device, precision=precision, pixels=pixels, watch=watch, about=about)
     except ResnetlabError as error:
-        raise ResnetlabError(f"{source} and {model}: {error}") from None
-    preprocessing, network = trained.preprocessing.to(device), trained.network.to(device)
-    total = -(-len(tested.names) // size)
-
-    def prepared() -> Iterator[Batch]:
-        for pixels, labels in watched(tested.batches(size), "evaluating", total):
-            yield preprocessing(pixels.to(device)), table[labels]
-
-    try:
-        return answers(network, prepared(), trained.classes), remark
-    except ValueError as error:
-        if isinstance(error, ResnetlabError):
-            raise
-        raise ResnetlabError(f"{source}: none of the images can be read") from None
+        raise ResnetlabError(str(error) if source in str(error) else f"{source} and {model}: {error}") from None
 
 
 def _print_classes(found: Answers, out: Path | None) -> None:

@@ -1,14 +1,10 @@
 """What a network answers for each image, and what comes of it by class."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
-
-from resnetlab.evaluation.views import in_evaluation_mode
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 
 TOP = 5
 
@@ -21,6 +17,14 @@ class Answers:
     ranked: Int64[np.ndarray, "n top"]
     probabilities: Float[np.ndarray, "n top"]
     classes: tuple[str, ...]
+
+    @classmethod
+    def of_scores(
+        cls, scores: Float32[Tensor, "n classes"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
+    ) -> "Answers":
+        """What softmax scores say."""
+        top = scores.topk(min(TOP, len(classes)), 1)
+        return cls(labels.numpy(), top.indices.numpy(), top.values.numpy(), classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,21 +98,3 @@ class OfClass:
     def f1(self) -> float | None:
         """The harmonic mean of precision and recall."""
         return 2 * self.right / (self.images + self.predicted) if self.images + self.predicted else None
-
-
-def answers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: tuple[str, ...]) -> Answers:
-    """The answers to images that are prepared, one view each.
-
-    Raises:
-        ValueError: there are no images.
-    """
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    with in_evaluation_mode(network), torch.no_grad():
-        for images, labels in batches:
-            shares = network(images).float().softmax(1)
-            top = shares.topk(min(TOP, len(classes)), 1)
-            found.append((labels.cpu(), top.indices.cpu(), top.values.cpu()))
-    if not found:
-        raise ValueError("there are no images")
-    labels_, ranked, probabilities = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return Answers(labels_, ranked, probabilities, classes)

@@ -77,6 +77,7 @@ def _refuse_what_it_has_not(model: Model, library: Library) -> None:
         "networks for CIFAR": row.stem == "cifar",
         f"shortcut of option {row.shortcut}": row.shortcut in ("A", "C"),
         "stride on a bottleneck's first 1x1 (version v1)": row.block == "bottleneck" and row.version == "v1",
+        "narrower networks": row.narrow > 1,
         "maximum pooling that rounds up, as the authors'": row.max_pool == "ceil",
     }
     if found := [what for what, is_so in wrong.items() if is_so]:

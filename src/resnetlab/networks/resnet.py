@@ -29,7 +29,8 @@ class Architecture:
     stride: "v1" on the first 1x1 convolution, as the authors did, "v1.5" on the 3x3, as torchvision does.
     `zero_channels` places option A's zeros, which the paper leaves open: after the old channels, or half
     on either side of them. `max_pool` is how ImageNet's 3x3 pooling of stride 2 halves 112 to 56: with a border of
-    one pixel, as everyone has it, or without one and rounded up, as in the authors' release.
+    one pixel, as everyone has it, or without one and rounded up, as in the authors' release. All widths are divided
+    by `narrow`: the paper's depths at a cost for small images.
     """
 
     name: str
@@ -42,6 +43,14 @@ class Architecture:
     version: Version = "v1"
     zero_channels: ZeroChannels = "end"
     max_pool: MaxPool = "padded"
+    narrow: int = 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters of the 3x3 convolutions of each stage."""
+        return tuple(
+            width // self.narrow for width in ((64, 128, 256, 512) if self.stem == "imagenet" else (16, 32, 64))
+        )
 
     @property
     def depth(self) -> int:
@@ -51,7 +60,8 @@ class Architecture:
     @property
     def label(self) -> str:
         """The paper's way of writing it: plain-20, ResNet-56."""
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}"
+        width = f", 1/{self.narrow} width" if self.narrow > 1 else ""
+        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{width}"
 
     @property
     def image_size(self) -> int:
@@ -105,6 +115,7 @@ def build(
     shortcut: Shortcut | None = None,
     version: Version = "v1",
     zero_channels: ZeroChannels = "end",
+    narrow: int = 1,
 ) -> "ResNet":
     """A freshly initialised network by name, e.g. `build("resnet50", version="v1.5")`.
 
@@ -113,7 +124,9 @@ def build(
     Raises:
         ResnetlabError: see `architecture` and `with_options`.
     """
-    row = with_options(architecture(name), shortcut=shortcut, version=version, zero_channels=zero_channels)
+    row = with_options(
+        architecture(name), shortcut=shortcut, version=version, zero_channels=zero_channels, narrow=narrow
+    )
     return ResNet(replace(row, num_classes=num_classes or row.num_classes, in_channels=in_channels))
 
 
@@ -123,11 +136,13 @@ def with_options(
     shortcut: Shortcut | None = None,
     version: Version = "v1",
     zero_channels: ZeroChannels = "end",
+    narrow: int = 1,
 ) -> Architecture:
-    """The row with another shortcut option, bottleneck version or place for option A's zeros.
+    """The row with another shortcut option, bottleneck version, place for option A's zeros, or narrower.
 
     Raises:
-        ResnetlabError: a plain network with a shortcut, a residual one without, or v1.5 without bottlenecks.
+        ResnetlabError: a plain network with a shortcut, a residual one without, v1.5 without bottlenecks, or widths
+            that cannot be divided so.
     """
     shortcut = shortcut or row.shortcut
     if (shortcut == "none") != (row.shortcut == "none"):
@@ -135,7 +150,11 @@ def with_options(
         raise ResnetlabError(f"{row.name} cannot have shortcut {shortcut!r}; the network that has it is {other}")
     if version == "v1.5" and row.block == "basic":
         raise ResnetlabError(f"{row.name} has no bottleneck blocks, so no version v1.5; leave the version out")
-    return replace(row, shortcut=shortcut, version=version, zero_channels=zero_channels)
+    if narrow < 1 or row.widths[0] % narrow:
+        raise ResnetlabError(
+            f"{row.name} cannot be {narrow} times narrower; its first {row.widths[0]} filters must divide"
+        )
+    return replace(row, shortcut=shortcut, version=version, zero_channels=zero_channels, narrow=narrow)
 
 
 def check_image_size(row: Architecture, height: int, width: int) -> None:
@@ -161,7 +180,7 @@ class ResNet(nn.Module):
     def __init__(self, row: Architecture) -> None:
         super().__init__()
         self.architecture = row
-        widths = (64, 128, 256, 512) if row.stem == "imagenet" else (16, 32, 64)
+        widths = row.widths
         kernel, stride = (7, 2) if row.stem == "imagenet" else (3, 1)
         self.conv1 = convolution(row.in_channels, widths[0], kernel, stride)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -184,11 +203,20 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits; the softmax of Table 1 is left to the loss or the test protocol."""
+        logits: Tensor = self.fc(self.avgpool(self.features(x)).flatten(1))
+        return logits
+
+    def features(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """The last feature map, which global average pooling and the classifier are given."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
         for stage in self.stages():
             x = stage(x)
-        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
-        return logits
+        return x
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the last feature map of images of a size."""
+        reduction = self.architecture.reduction
+        return -(-height // reduction), -(-width // reduction)
 
     def stages(self) -> list[nn.Module]:
         """`layer1` and on: the paper's conv2_x and on, or the map sizes 32, 16 and 8 of CIFAR."""

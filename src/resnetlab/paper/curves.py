@@ -28,3 +28,14 @@ def figure6(network: str, split: str) -> Curve | None:
     return next(
         (panels()[p][label] for p in ("fig6_left", "fig6_middle", "fig6_right") if label in panels()[p]), None
     )
+
+
+def figure4(network: str, shortcut: str, split: str) -> Curve | None:
+    """An ImageNet network's curve of Figure 4 up to 550,000 iterations; `split` is "train" or "val" (centre crop).
+
+    Its residual networks are of option A.
+    """
+    if shortcut not in ("none", "A"):
+        return None
+    label = f"{network.replace('plain', 'plain-').replace('resnet', 'ResNet-')} {split}"
+    return next((panels()[p][label] for p in ("fig4_left", "fig4_right") if label in panels()[p]), None)

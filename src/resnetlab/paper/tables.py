@@ -9,6 +9,7 @@ from dataclasses import dataclass
 TEN_CROP = "ImageNet val, 10-crop"
 SINGLE_MODEL = "ImageNet val, single model"
 SINGLE_MODEL_TEST = "ImageNet test, single model"
+ONE_CROP = "ImageNet val, 1 centre crop, the authors' release"
 ENSEMBLE = "ImageNet test, ensemble"
 CIFAR = "CIFAR-10 test, single view, with data augmentation"
 
@@ -17,7 +18,7 @@ CIFAR = "CIFAR-10 test, single view, with data augmentation"
 class Printed:
     """One row of a table: errors in percent, multiply-adds and parameters as printed; None where nothing is."""
 
-    table: int
+    table: int | None
     method: str
     protocol: str
     top1_error: float | None = None
@@ -30,6 +31,21 @@ class Printed:
     std: float | None = None
     network: str | None = None
     """Our name of it, where it is one of the paper's own networks."""
+    shortcut: str | None = None
+    """Its option, none in a plain network."""
+
+
+def _ours(method: str) -> str | None:
+    """Our name of one of the paper's own networks."""
+    name = method.split(" ")[0].lower().replace("-", "")
+    return name if name.startswith(("plain", "resnet")) else None
+
+
+def _option(method: str, otherwise: str) -> str | None:
+    if _ours(method) is None:
+        return None
+    named = method.rpartition(" ")[2]
+    return "none" if method.startswith("plain") else named if named in ("A", "B", "C") else otherwise
 
 
 TABLE1 = tuple(
@@ -37,7 +53,7 @@ TABLE1 = tuple(
     for depth, work in ((18, 1.8e9), (34, 3.6e9), (50, 3.8e9), (101, 7.6e9), (152, 11.3e9))
 )
 TABLE2 = tuple(
-    Printed(2, name, TEN_CROP, error, layers=depth, network=name.lower().replace("-", ""))
+    Printed(2, name, TEN_CROP, error, layers=depth, network=_ours(name), shortcut=_option(name, "A"))
     for name, depth, error in (
         ("plain-18", 18, 27.94),
         ("ResNet-18", 18, 27.88),
@@ -46,35 +62,40 @@ TABLE2 = tuple(
     )
 )
 TABLE3 = tuple(
-    Printed(3, method, TEN_CROP, top1, top5, network=network)
-    for method, top1, top5, network in (
-        ("VGG-16", 28.07, 9.33, None),
-        ("GoogLeNet", None, 9.15, None),
-        ("PReLU-net", 24.27, 7.38, None),
-        ("plain-34", 28.54, 10.02, "plain34"),
-        ("ResNet-34 A", 25.03, 7.76, "resnet34"),
-        ("ResNet-34 B", 24.52, 7.46, "resnet34"),
-        ("ResNet-34 C", 24.19, 7.40, "resnet34"),
-        ("ResNet-50", 22.85, 6.71, "resnet50"),
-        ("ResNet-101", 21.75, 6.05, "resnet101"),
-        ("ResNet-152", 21.43, 5.71, "resnet152"),
+    Printed(3, method, TEN_CROP, top1, top5, network=_ours(method), shortcut=_option(method, "B"))
+    for method, top1, top5 in (
+        ("VGG-16", 28.07, 9.33),
+        ("GoogLeNet", None, 9.15),
+        ("PReLU-net", 24.27, 7.38),
+        ("plain-34", 28.54, 10.02),
+        ("ResNet-34 A", 25.03, 7.76),
+        ("ResNet-34 B", 24.52, 7.46),
+        ("ResNet-34 C", 24.19, 7.40),
+        ("ResNet-50", 22.85, 6.71),
+        ("ResNet-101", 21.75, 6.05),
+        ("ResNet-152", 21.43, 5.71),
     )
 )
 TABLE4 = tuple(
-    Printed(4, method, protocol, top1, top5, network=network)
-    for method, protocol, top1, top5, network in (
-        ("VGG (ILSVRC'14)", SINGLE_MODEL_TEST, None, 8.43, None),
-        ("GoogLeNet (ILSVRC'14)", SINGLE_MODEL, None, 7.89, None),
-        ("VGG (v5)", SINGLE_MODEL, 24.4, 7.1, None),
-        ("PReLU-net", SINGLE_MODEL, 21.59, 5.71, None),
-        ("BN-inception", SINGLE_MODEL, 21.99, 5.81, None),
-        ("ResNet-34 B", SINGLE_MODEL, 21.84, 5.71, "resnet34"),
-        ("ResNet-34 C", SINGLE_MODEL, 21.53, 5.60, "resnet34"),
-        ("ResNet-50", SINGLE_MODEL, 20.74, 5.25, "resnet50"),
-        ("ResNet-101", SINGLE_MODEL, 19.87, 4.60, "resnet101"),
-        ("ResNet-152", SINGLE_MODEL, 19.38, 4.49, "resnet152"),
+    Printed(4, method, protocol, top1, top5, network=_ours(method), shortcut=_option(method, "B"))
+    for method, protocol, top1, top5 in (
+        ("VGG (ILSVRC'14)", SINGLE_MODEL_TEST, None, 8.43),
+        ("GoogLeNet (ILSVRC'14)", SINGLE_MODEL, None, 7.89),
+        ("VGG (v5)", SINGLE_MODEL, 24.4, 7.1),
+        ("PReLU-net", SINGLE_MODEL, 21.59, 5.71),
+        ("BN-inception", SINGLE_MODEL, 21.99, 5.81),
+        ("ResNet-34 B", SINGLE_MODEL, 21.84, 5.71),
+        ("ResNet-34 C", SINGLE_MODEL, 21.53, 5.60),
+        ("ResNet-50", SINGLE_MODEL, 20.74, 5.25),
+        ("ResNet-101", SINGLE_MODEL, 19.87, 4.60),
+        ("ResNet-152", SINGLE_MODEL, 19.38, 4.49),
     )
 )
+RELEASE = tuple(
+    Printed(None, method, ONE_CROP, top1, top5, network=_ours(method), shortcut="B")
+    for method, top1, top5 in (("ResNet-50", 24.7, 7.8), ("ResNet-101", 23.6, 7.1), ("ResNet-152", 23.0, 6.7))
+)
+"""One centre crop, which the paper prints in Figure 4 alone: the README of the authors' release."""
 TABLE5 = tuple(
     Printed(5, method, ENSEMBLE, top5_error=top5)
     for method, top5 in (
@@ -111,3 +132,12 @@ TABLE6 = (
     Printed(6, "ResNet", CIFAR, 7.93, layers=1202, parameters="19.4M", network="cifar_resnet1202"),
 )
 TABLES = {1: TABLE1, 2: TABLE2, 3: TABLE3, 4: TABLE4, 5: TABLE5, 6: TABLE6}
+
+
+def printed(network: str, shortcut: str, protocol: str) -> Printed | None:
+    """What is printed of a network by our name by a test protocol: center, ten-crop or dense. None where nothing is.
+
+    One centre crop is not in the tables; the authors' release has it.
+    """
+    rows = {"center": RELEASE, "ten-crop": TABLE3 + TABLE2, "dense": TABLE4}[protocol]
+    return next((row for row in rows if (row.network, row.shortcut) == (network, shortcut)), None)

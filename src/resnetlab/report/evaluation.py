@@ -15,7 +15,14 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.files import replacing, write_json
 
-FILES = ("metrics.json", "per_class.csv", "predictions.csv", "confusion.png", "mistakes.png")
+FILES = (
+    "metrics.json",
+    "per_class.csv",
+    "predictions.csv",
+    "confusion.png",
+    "mistakes.png",
+    "scores.safetensors",
+)
 MISTAKES = 24
 ACROSS = 6
 WITH_NUMBERS = 30  # classes

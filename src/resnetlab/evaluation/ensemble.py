@@ -1,0 +1,105 @@
+"""Ensembles from scores that are kept: nothing is run again (Table 5)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.answers import TOP
+from resnetlab.evaluation.scores import Scored
+
+MOST = 200_000  # ensembles that are tried
+By = Literal["top-1", "top-5"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble of some of the models, by their numbers, and its errors among so many images."""
+
+    members: tuple[int, ...]
+    errors: int
+    top5_errors: int
+    images: int
+
+    @property
+    def error(self) -> float:
+        """Top-1 error, percent."""
+        return 100 * self.errors / self.images
+
+    @property
+    def top5_error(self) -> float:
+        """Top-5 error, percent."""
+        return 100 * self.top5_errors / self.images
+
+
+def ensemble(parts: Sequence[Scored]) -> Scored:
+    """The softmax scores of several models, or of several protocols, averaged.
+
+    Raises:
+        ResnetlabError: they are not of the same images, labels and classes.
+    """
+    first, *others = aligned(parts)
+    total = first.scores.double()
+    for other in others:
+        total += other.scores
+    members = [part.about for part in parts]
+    about = {**first.about, "protocol": f"ensemble of {len(parts)}", "members": members}
+    return Scored((total / len(parts)).float(), first.labels, first.names, first.classes, about)
+
+
+def best_ensembles(parts: Sequence[Scored], size: int, by: By = "top-5") -> list[Choice]:
+    """All ensembles of `size` of the models, the best first, on these very images.
+
+    Raises:
+        ResnetlabError: more are asked for than there are, or there are too many ensembles to try.
+    """
+    if not 1 <= size <= len(parts):
+        raise ResnetlabError(f"cannot choose {size} of {len(parts)} models")
+    if (count := math.comb(len(parts), size)) > MOST:
+        raise ResnetlabError(f"there are {count:,} ensembles of {size} of {len(parts)} models; give fewer models")
+    first, *_ = same = aligned(parts)
+    found = []
+    for members in combinations(range(len(parts)), size):
+        total = sum((same[k].scores for k in members[1:]), same[members[0]].scores)
+        top = hits(total, first.labels)
+        found.append(Choice(members, int((~top[:, 0]).sum()), int((~top.any(1)).sum()), len(first.labels)))
+    key = (lambda c: (c.top5_errors, c.errors)) if by == "top-5" else (lambda c: (c.errors, c.top5_errors))
+    return sorted(found, key=key)
+
+
+def hits(scores: Tensor, labels: Tensor) -> Bool[Tensor, "n top"]:
+    """Whether the likeliest, second likeliest ... fifth likeliest class of each image is its own."""
+    top: Tensor = scores.topk(min(TOP, scores.shape[1]), 1).indices == labels[:, None]
+    return top
+
+
+def aligned(parts: Sequence[Scored]) -> list[Scored]:
+    """The same with the classes in the order of the first's.
+
+    Raises:
+        ResnetlabError: other images, labels or classes.
+    """
+    if not parts:
+        raise ResnetlabError("an ensemble needs scores of one model at least")
+    first = parts[0]
+    number = {name: k for k, name in enumerate(first.classes)}
+    found = []
+    for part in parts:
+        who, whom = (p.about.get("model", "these scores") for p in (part, first))
+        if part.names != first.names:
+            raise ResnetlabError(f"{who} was tested on other images than {whom}; an ensemble needs the same")
+        if set(part.classes) != set(first.classes):
+            raise ResnetlabError(f"{who} has other classes than {whom}; an ensemble needs the same")
+        order = torch.tensor([number[name] for name in part.classes])
+        if not torch.equal(order[part.labels], first.labels):
+            raise ResnetlabError(f"{who} was tested with other labels than {whom}; an ensemble needs the same")
+        scores = torch.empty_like(part.scores)
+        scores[:, order] = part.scores
+        found.append(Scored(scores, first.labels, first.names, first.classes, part.about))
+    return found

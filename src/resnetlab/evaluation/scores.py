@@ -1,0 +1,136 @@
+"""What a model says of every image of a test set, kept so that ensembles are made without running it again."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.answers import Answers
+from resnetlab.evaluation.protocol import Protocol
+from resnetlab.files import replacing
+from resnetlab.models import Model
+from resnetlab.networks.fold import fold_batch_norm
+from resnetlab.networks.fuse import fused
+from resnetlab.networks.resnet import ResNet
+
+Precision = Literal["float32", "bfloat16"]
+FORMAT = 1
+WAITING = 1 << 28  # bytes of parts that wait for others of their shape
+PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224}  # at a time
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Softmax scores of images by one protocol, averaged over its views; `names` are the images', in order.
+
+    `about` says of what model, data and protocol they are.
+    """
+
+    scores: Float32[Tensor, "n classes"]
+    labels: Int64[Tensor, "n"]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    about: dict[str, Any]
+
+    def answers(self) -> Answers:
+        """The likeliest classes of each image, and the errors that come of them."""
+        return Answers.of_scores(self.scores, self.labels, self.classes)
+
+    def save(self, path: Path) -> None:
+        """Write it as safetensors with a JSON header, whole or not at all."""
+        header = {"format": FORMAT, "names": self.names, "classes": self.classes, "about": self.about}
+        tensors = {"scores": self.scores.contiguous(), "labels": self.labels.contiguous()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(to_safetensors(tensors, {"resnetlab-scores": json.dumps(header)}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Scored":
+        """What `save` wrote, or the scores in a folder of an evaluation.
+
+        Raises:
+            ResnetlabError: there are none, or they are damaged.
+        """
+        file = path / "scores.safetensors" if path.is_dir() else path
+        try:
+            with safe_open(file, "pt") as content:
+                said = json.loads((content.metadata() or {})["resnetlab-scores"])
+                scores, labels = content.get_tensor("scores"), content.get_tensor("labels")
+            return cls(scores, labels, tuple(said["names"]), tuple(said["classes"]), said["about"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise ResnetlabError(
+                f"{file} holds no scores, or is damaged ({error}); "
+                "`resnetlab evaluate MODEL --data ... --out FOLDER` writes them"
+            ) from error
+
+
+def score(
+    model: Model,
+    protocol: Protocol,
+    images: Iterable[tuple[int, list[np.ndarray]]],
+    count: int,
+    device: torch.device,
+    *,
+    precision: Precision = "float32",
+    pixels: int | None = None,
+) -> Float32[Tensor, "count classes"]:
+    """Scores by image number, from the parts that the protocol cut of each; images left out score 0.
+
+    Parts of one shape are run together, up to `pixels` pixels of
+    them at a time, whichever images they are of.
+    """
+    network = fast(model, device, precision)
+    scores_of = protocol.scores(network, model.preprocessing.to(device))
+    total = torch.zeros(count, len(model.classes), device=device)
+    in_precision = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.inference_mode(), in_precision:
+        for numbers, parts in grouped(images, pixels or PIXELS[device.type]):
+            batch = torch.from_numpy(parts).to(device, non_blocking=True)
+            index = torch.tensor(numbers, device=device)
+            total.index_add_(0, index, scores_of(batch).float(), alpha=1 / protocol.parts)
+    return total.cpu().clone()
+
+
+def fast(model: Model, device: torch.device, precision: Precision) -> ResNet:
+    """The model's network for testing on a device, with batch normalisation folded, channels last."""
+    if device.type == "cpu" and precision == "float32":
+        return fused(model.network)
+    return fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
+
+
+def grouped(
+    images: Iterable[tuple[int, list[np.ndarray]]], pixels: int, waiting: int = WAITING
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Parts of one shape stacked, with their images' numbers: as many as have `pixels` pixels, one at least.
+
+    Parts wait for others of their shape until `waiting` bytes of them do; then the largest group goes.
+    """
+    groups: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
+    held = 0
+
+    def taken(shape: tuple[int, ...]) -> tuple[list[int], np.ndarray]:
+        nonlocal held
+        group = groups.pop(shape)
+        held -= sum(part.nbytes for _, part in group)
+        return [number for number, _ in group], np.stack([part for _, part in group])
+
+    for number, parts in images:
+        for part in parts:
+            groups[part.shape].append((number, part))
+            held += part.nbytes
+            per_part = part.size // part.shape[-1]
+            if (1 + len(groups[part.shape])) * per_part > pixels:
+                yield taken(part.shape)
+        while held > waiting:
+            yield taken(max(groups, key=lambda shape: len(groups[shape]) * int(np.prod(shape))))
+    for shape in sorted(groups):
+        yield taken(shape)

@@ -1,0 +1,99 @@
+"""Ensembles from records, against literal averages and all choices one by one."""
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.ensemble import best_ensembles, ensemble
+from resnetlab.evaluation.scores import Scored
+
+CLASSES = tuple("abcdefgh")
+LABELS = torch.arange(120) % 8
+
+
+def some(seed: int, strength: float) -> Scored:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(120, 8, generator=generator) + strength * torch.nn.functional.one_hot(LABELS, 8)
+    names = tuple(f"{k}.jpg" for k in range(120))
+    return Scored(logits.softmax(1), LABELS, names, CLASSES, {"model": f"model {seed}", "protocol": "single view"})
+
+
+PARTS = [some(seed, 0.5 + 0.2 * seed) for seed in range(5)]
+
+
+def literal(members: tuple[int, ...]) -> tuple[int, int]:
+    """Top-5 and top-1 errors of an average, image by image."""
+    top1 = top5 = 0
+    for k in range(120):
+        mean = torch.stack([PARTS[m].scores[k].double() for m in members]).mean(0)
+        order = mean.argsort(descending=True).tolist()
+        top1 += order[0] != int(LABELS[k])
+        top5 += int(LABELS[k]) not in order[:5]
+    return top5, top1
+
+
+def test_scores_are_averaged() -> None:
+    found = ensemble(PARTS)
+    torch.testing.assert_close(found.scores, torch.stack([part.scores for part in PARTS]).mean(0))
+    answers = found.answers()
+    assert (answers.top5_errors, answers.errors) == literal((0, 1, 2, 3, 4))
+    assert answers.errors < min(part.answers().errors for part in PARTS)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_all_choices_are_tried(size: int) -> None:
+    found = best_ensembles(PARTS, size)
+    expected = {members: literal(members) for members in combinations(range(5), size)}
+    assert {c.members: (c.top5_errors, c.errors) for c in found} == expected
+    assert [(c.top5_errors, c.errors) for c in found] == sorted(expected.values())
+    assert best_ensembles(PARTS, size, "top-1")[0].errors == min(top1 for _, top1 in expected.values())
+    assert found[0].top5_error == pytest.approx(100 * found[0].top5_errors / 120)
+
+
+def test_classes_in_another_order_are_matched_by_name() -> None:
+    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+    back = torch.argsort(order)
+    turned = replace(
+        PARTS[1], scores=PARTS[1].scores[:, order], labels=back[LABELS], classes=tuple(CLASSES[k] for k in order)
+    )
+    assert turned.answers().errors == PARTS[1].answers().errors
+    torch.testing.assert_close(ensemble([PARTS[0], turned]).scores, ensemble(PARTS[:2]).scores)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (replace(PARTS[1], names=("x.jpg", *PARTS[1].names[1:])), "tested on other images"),
+        (replace(PARTS[1], labels=LABELS.roll(1)), "tested with other labels"),
+        (replace(PARTS[1], classes=("z", *CLASSES[1:])), "has other classes"),
+    ],
+)
+def test_what_is_not_alike_is_refused(other: Scored, reason: str) -> None:
+    with pytest.raises(ResnetlabError, match=reason):
+        ensemble([PARTS[0], other])
+
+
+def test_too_many_or_too_few() -> None:
+    with pytest.raises(ResnetlabError, match="cannot choose 6 of 5"):
+        best_ensembles(PARTS, 6)
+    with pytest.raises(ResnetlabError, match="ensembles of 20 of 40"):
+        best_ensembles(PARTS * 8, 20)
+
+
+def test_records(tmp_path: Path) -> None:
+    path = tmp_path / "scores.safetensors"
+    PARTS[0].save(path)
+    for place in (path, tmp_path):
+        found = Scored.load(place)
+        assert torch.equal(found.scores, PARTS[0].scores)
+        assert torch.equal(found.labels, LABELS)
+        assert (found.names, found.classes, found.about) == (PARTS[0].names, CLASSES, PARTS[0].about)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ResnetlabError, match="holds no scores, or is damaged"):
+        Scored.load(path)
+    with pytest.raises(ResnetlabError, match="holds no scores"):
+        Scored.load(tmp_path / "nowhere")
