@@ -203,7 +203,7 @@ def _points(axis: Axes, record: dict[str, Any]) -> None:
     axis.legend(handles=handles, fontsize=8, loc="upper left")
     axis.set_xlabel("multiply-adds of one image (1e9)")
     axis.set_xlim(0, 1.08 * most)
-    axis.set_ylim(0, None)
+    axis.set_ylim(0, 1.1 * axis.dataLim.ymax)
     axis.set_title("time against multiply-adds", fontsize=9)
 
 
