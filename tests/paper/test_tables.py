@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnetlab.paper.tables import TABLE2, TABLE3, TABLE4, TABLE6, TABLES
+from resnetlab.paper.tables import COUNTS, TABLE1, TABLE1_STAGES, TABLE2, TABLE3, TABLE4, TABLE6, TABLES
 
 
 def error(table, method: str) -> float:
@@ -28,3 +28,15 @@ def test_every_number_has_its_table_and_protocol() -> None:
     for number, rows in TABLES.items():
         assert all(row.table == number and row.protocol for row in rows)
     assert len(TABLE6) == 12
+
+
+def test_the_layers_of_table_1_are_as_many_as_its_columns_say() -> None:
+    for printed in TABLE1:
+        rows = [row for row in TABLE1_STAGES if row.network == printed.network]
+        assert sum(row.repeats * len(row.layers) for row in rows) == printed.layers
+        assert [row.output for row in rows] == [112, 56, 28, 14, 7, 1]
+
+
+def test_figure_3_and_table_1_agree_on_34_layers() -> None:
+    (residual,) = [row for row in COUNTS if row.network == "resnet34"]
+    assert residual.multiply_adds == next(row.multiply_adds for row in TABLE1 if row.layers == 34)

@@ -1,5 +1,6 @@
 """Tables, verdicts and figures, from made-up records with known answers."""
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -143,7 +144,10 @@ def test_reports_are_for_reading_and_for_machines(tmp_path: Path) -> None:
     assert read_report(tmp_path / "r" / "figure6.json") == ("Figure 6", DEGRADED)
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.json")), ids=lambda path: path.stem)
+TRAINED = [path for path in sorted(RESULTS.glob("*/*.json")) if "runs" in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_pages_of_results_are_made_from_their_records(path: Path) -> None:
     title, records = read_report(path)
     assert path.with_suffix(".md").read_text() == page(records, title)

@@ -52,6 +52,74 @@ TABLE1 = tuple(
     Printed(1, f"{depth}-layer", "one 224x224 image", multiply_adds=work, layers=depth, network=f"resnet{depth}")
     for depth, work in ((18, 1.8e9), (34, 3.6e9), (50, 3.8e9), (101, 7.6e9), (152, 11.3e9))
 )
+
+
+@dataclass(frozen=True)
+class Table1Row:
+    """One row of Table 1 for one depth: `repeats` blocks of convolutions (side of the kernel in pixels, filters).
+
+    `output` is the side of the square map in pixels. `stride` is that of the row's first block or convolution,
+    `pool` the kernel and stride of a max pooling before it. The last row's layer is the fully connected one.
+    """
+
+    network: str
+    stage: str
+    output: int
+    layers: tuple[tuple[int, int], ...]
+    repeats: int = 1
+    stride: int = 1
+    pool: tuple[int, int] | None = None
+
+
+TABLE1_STAGES = tuple(
+    row
+    for network, expansion, repeats in (
+        ("resnet18", None, (2, 2, 2, 2)),
+        ("resnet34", None, (3, 4, 6, 3)),
+        ("resnet50", 4, (3, 4, 6, 3)),
+        ("resnet101", 4, (3, 4, 23, 3)),
+        ("resnet152", 4, (3, 8, 36, 3)),
+    )
+    for row in (
+        Table1Row(network, "conv1", 112, ((7, 64),), stride=2),
+        *(
+            Table1Row(
+                network,
+                stage,
+                output,
+                ((1, width), (3, width), (1, expansion * width)) if expansion else ((3, width), (3, width)),
+                count,
+                stride=1 if stage == "conv2_x" else 2,
+                pool=(3, 2) if stage == "conv2_x" else None,
+            )
+            for (stage, output, width), count in zip(
+                (("conv2_x", 56, 64), ("conv3_x", 28, 128), ("conv4_x", 14, 256), ("conv5_x", 7, 512)),
+                repeats,
+                strict=True,
+            )
+        ),
+        Table1Row(network, "fc", 1, ((1, 1000),)),
+    )
+)
+
+
+@dataclass(frozen=True)
+class PrintedCount:
+    """Multiply-adds for one image of 224x224 that are printed outside the tables, and where."""
+
+    where: str
+    method: str
+    multiply_adds: float
+    network: str
+
+
+COUNTS = (
+    PrintedCount("Figure 3", "VGG-19", 19.6e9, "vgg19"),
+    PrintedCount("Figure 3", "34-layer plain", 3.6e9, "plain34"),
+    PrintedCount("Figure 3", "34-layer residual", 3.6e9, "resnet34"),
+    PrintedCount("Section 4.1", "VGG-16", 15.3e9, "vgg16"),
+)
+PLAIN34_OF_VGG19 = 18  # percent of its multiply-adds, Section 3.3
 TABLE2 = tuple(
     Printed(2, name, TEN_CROP, error, layers=depth, network=_ours(name), shortcut=_option(name, "A"))
     for name, depth, error in (

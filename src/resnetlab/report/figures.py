@@ -41,7 +41,7 @@ def draw_run(record: Record, folder: Path) -> None:
     title = f"{architecture(record.network).label} on {record.data}, recipe {record.config['recipe']['name']}"
     splits = [split for split in LABELS if f"{split}_error" in record.curve[-1]]
     shown = [point[f"{split}_error"] for split in splits for point in record.curve[len(record.curve) // 10 :]]
-    with _drawn(folder / "curves", title, 1) as (axis,):
+    with drawn(folder / "curves", title, 1) as (axis,):
         _panel(axis, [record], tuple(splits), with_paper=False)
         _scale(axis, min(100.0, 10.0 * math.ceil(max(shown) / 10 + 0.1)))
 
@@ -53,7 +53,7 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
     their range as a band. `with_paper` lays the paper's curves beneath.
     """
     kinds = ("train", "test") if train_left else tuple(dict.fromkeys(_kind(r) for r in sorted(records, key=_order)))
-    with _drawn(path, title, len(kinds)) as axes:
+    with drawn(path, title, len(kinds)) as axes:
         for axis, kind in zip(axes, kinds, strict=True):
             shown = records if train_left else [record for record in records if _kind(record) == kind]
             splits = (kind,) if train_left else ("train", "test")
@@ -65,11 +65,16 @@ def draw_curves(records: list[Record], path: Path, title: str, with_paper: bool,
 
 
 @contextmanager
-def _drawn(path: Path, title: str, panels: int) -> Iterator[list[Axes]]:
-    """Panels beside each other, which are written to `path`.png and `path`.svg in the end."""
+def drawn(
+    path: Path, title: str, panels: int, *, share: bool = True, size: tuple[float, float] = (4.1, 3.6)
+) -> Iterator[list[Axes]]:
+    """Panels beside each other, which are written to `path`.png and `path`.svg in the end.
+
+    `share`: they have one y axis. `size` is the width and height of a panel in inches.
+    """
     with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
-        figure = Figure(figsize=(4.1 * panels + 0.4, 3.6), layout="constrained")
-        yield list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+        figure = Figure(figsize=(size[0] * panels + 0.4, size[1]), layout="constrained")
+        yield list(figure.subplots(1, panels, sharey=share, squeeze=False)[0])
         figure.suptitle(title, fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path.with_suffix(".png"), dpi=160)
