@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
+from resnetlab.cli import main
 from resnetlab.data.images import ImageSet, image_set
 
 signal.signal(
@@ -96,3 +98,20 @@ def photos(tmp_path: Path) -> Path:
                 image = image.convert("L") if (number, k) == (0, 0) else image
                 image.save(folder / split / name / f"{k:03}.jpg", exif=exif, quality=90)
     return folder
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `resnetlab` with arguments; gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("resnetlab.cli.common.console.width", 200)
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["resnetlab", *arguments])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return run

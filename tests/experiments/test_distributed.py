@@ -98,11 +98,15 @@ def test_statistics_of_all_processes_make_them_one(photos: Path, tmp_path: Path)
 
 
 def test_statistics_of_each_process_are_those_of_parts_of_the_batch(photos: Path, tmp_path: Path) -> None:
-    alone(photos, tmp_path / "one", replace(RECIPE, accumulate=2))
     in_two(photos, tmp_path / "two", RECIPE)
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    trained = {key for key in one if "running" not in key and "num_batches" not in key}
-    assert_alike({key: one[key] for key in trained}, {key: two[key] for key in trained})
+    two = weights(tmp_path / "two")
+    for name, recipe in (("accumulate", replace(RECIPE, accumulate=2)), ("over", replace(RECIPE, statistics_over=4))):
+        alone(photos, tmp_path / name, recipe)
+        one = weights(tmp_path / name)
+        trained = {key for key in one if "running" not in key and "num_batches" not in key}
+        assert_alike({key: one[key] for key in trained}, {key: two[key] for key in trained})
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["environment"]["processes"] == 2
 
 
 def test_an_error_of_one_is_the_end_of_all(photos: Path, tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ def test_it_is_stochastic_gradient_descent_with_momentum(tiny: ImageSet) -> None
     for key, value in literal.state_dict().items():
         torch.testing.assert_close(state.network.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
     reports = [event for event in events if isinstance(event, Report)]
-    assert [report.step for report in reports] == [5, 10, 12]
-    for report, (first, last) in zip(reports, [(0, 5), (5, 10), (10, 12)], strict=True):
+    assert [report.step for report in reports] == [5, 12]  # the last two steps are no piece of their own
+    for report, (first, last) in zip(reports, [(0, 5), (5, 12)], strict=True):
         assert report.train_error == pytest.approx(sum(errors[first:last]) / (last - first))
         assert report.train_loss == pytest.approx(sum(losses[first:last]) / (last - first), rel=1e-4)
     assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 13))

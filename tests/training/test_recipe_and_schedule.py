@@ -1,6 +1,7 @@
 """The paper's recipe to the letter, and its proportions."""
 
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -140,3 +141,27 @@ def test_fields_that_cannot_be(text: str, hint: str) -> None:
 def test_recipes_are_told_apart_by_name() -> None:
     assert all(name == known.name for name, known in RECIPES.items())
     assert isinstance(RECIPES["short"], Recipe)
+
+
+@given(st.integers(1, 500), st.integers(1, 60))
+def test_the_last_report_is_no_short_piece(iterations: int, every: int) -> None:
+    recipe = replace(CIFAR, iterations=iterations, report_every=every, drops=())
+    steps = [step for step in range(1, iterations + 1) if recipe.reports_at(step)]
+    assert steps[-1] == iterations
+    pieces = [later - step for step, later in pairwise([0, *steps])]
+    assert all(piece == every for piece in pieces[:-1])
+    assert every / 2 <= pieces[-1] <= 1.5 * every or len(pieces) == 1
+
+
+def test_statistics_over_parts_of_the_batch() -> None:
+    paper = RECIPES["imagenet-8x32"]
+    assert [paper.parts(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
+    with pytest.raises(ResnetlabError, match="by 16 processes in parts of 32"):
+        paper.parts(16)
+    with pytest.raises(ResnetlabError, match="a divisor of batch_size"):
+        replace(paper, batch_size=100)
+    with pytest.raises(ResnetlabError, match="0 where accumulate is more than 1"):
+        replace(paper, accumulate=2)
+    assert [CIFAR.parts(2), replace(CIFAR, accumulate=4).parts(2)] == [1, 4]
+    with pytest.raises(ResnetlabError, match="by 2 processes with 3 parts each"):
+        replace(CIFAR, batch_size=129, accumulate=3).parts(2)

@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from resnetlab.cli import ensembles, evaluation, folders, networks, runs, weights  # noqa: F401 -- each adds its commands
+from resnetlab.cli import ensembles, evaluation, folders, networks, reproduce, runs, weights  # noqa: F401 -- each adds its commands
 from resnetlab.cli.common import app
 from resnetlab.errors import ResnetlabError
 from resnetlab.training.distributed import FailedElsewhere

@@ -92,10 +92,12 @@ def evaluate(
         )
         seconds = time.perf_counter() - began
     found = scored.answers()
+    row = trained.network.architecture
+    width = f" of 1/{row.narrow} width" if row.narrow > 1 else ""
     which = "" if images.split == "all" else f"{images.split} "
     top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
     say(
-        f"{trained.network.architecture.label} on {images.data}: {which}error {found.error:.2f} % "
+        f"{row.title}{width} on {images.data}: {which}error {found.error:.2f} % "
         f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {way.about}; {trained.origin}{remark}"
     )
     if printed := beside(trained, protocol):

@@ -5,33 +5,24 @@ from typing import Annotated
 
 import tyro
 
-from resnetlab.cli.common import Count, Name, Option, Place, app, at_least_one, console, introduce, say
+from resnetlab.cli.common import Count, Name, Option, Place, app, at_least_one, complain, console, introduce, say
 from resnetlab.cli.evaluation import confusion_of_run
-from resnetlab.data import load
 from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.definitions import (
-    SCALES,
-    Experiment,
-    ScaleName,
-    cells,
     default_recipe,
-    experiment,
     folder_name,
 )
-from resnetlab.experiments.execution import Choice, Device, Execution, choose_device
+from resnetlab.experiments.execution import Choice, Device, Execution, crowded
 from resnetlab.experiments.material import load_data
-from resnetlab.experiments.runner import default_jobs, run_cells
 from resnetlab.models.importing import read_model
 from resnetlab.networks.resnet import Architecture, Shortcut, Version, architecture, with_options
 from resnetlab.report.board import board
-from resnetlab.report.records import Record, by_network, finished
-from resnetlab.report.tables import error_table, write_report
+from resnetlab.report.records import Record, finished
+from resnetlab.report.tables import error_table
 from resnetlab.report.terminal import Monitor, print_table
-from resnetlab.report.verdict import verdict
 from resnetlab.training.distributed import World
-from resnetlab.training.interrupt import Interrupted
 from resnetlab.training.recipe import Balance, with_fields
 from resnetlab.training.recipe import recipe as named_recipe
 
@@ -129,10 +120,12 @@ def train(
     cell = Cell(data, row, chosen, seed, data_dir, image_size, from_, on_bad)
     passes = chosen.iterations * chosen.batch_size / len(images.train)
     say(
-        f"{row.label}, recipe {chosen.name}, {chosen.iterations:,} steps of {chosen.batch_size} images "
+        f"{row.title}, recipe {chosen.name}, {chosen.iterations:,} steps of {chosen.batch_size} images "
         f"({passes:.1f} epochs): {folder}"
     )
     execution = Execution(device, threads, compile, capture=capture, recompute=recompute, workers=workers)
+    if busy := crowded(execution):
+        complain(busy)
     with Monitor(console) as monitor, board(folder if tensorboard else None) as write:
         for progress in run(cell, folder, execution, images):
             monitor.show(row.label, progress)
@@ -163,92 +156,3 @@ def _row(network: str | None, start: Path | None, shortcut: Shortcut | None, ver
     if network is not None and architecture(network).name != row.name:
         raise ResnetlabError(f"--from {start} is {row.name}, not --network {network}; leave --network out")
     return row
-
-
-@app.command
-def reproduce(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
-    /,
-    *,
-    scale: ScaleName = "digits",
-    seeds: int = 1,
-    networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (),
-    iterations: Count = None,
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = (),
-    device: Device = "auto",
-    out: Path = Path("runs"),
-    jobs: Count = None,
-    threads: Count = None,
-    compile: Choice = "auto",
-    capture: Choice = "auto",
-    recompute: Choice = "auto",
-    data: Name = None,
-    data_dir: Path = Path("data"),
-) -> None:
-    """Reproduce a figure or table of the paper: figure1, figure6 or table6.
-
-    Runs that are finished in OUT are not run again, and interrupted ones go on.
-
-    Args:
-        name: figure1, figure6 or table6.
-        scale: digits takes minutes on a laptop; full is the paper's experiment, 64,000 iterations on CIFAR-10.
-        seeds: Runs of each network, for mean and spread.
-        networks: Only these, e.g. cifar_plain20 cifar_resnet56.
-        iterations: Training steps; the drops of the learning rate move in proportion.
-        set: Recipe fields to change, e.g. precision=bfloat16 validation=5000.
-        device: auto takes the GPU where there is one.
-        out: The folder of all runs and reports.
-        jobs: Runs at the same time; left out, four on a GPU, on a CPU one a core for the digits, else one.
-        threads: Processor threads a run; left out, they share the cores.
-        compile: auto compiles runs that are long enough to repay it.
-        capture: Whole steps as one CUDA graph; auto does so on a GPU.
-        recompute: Activations anew for the gradients, to save memory; auto does so beyond 250 layers.
-        data: Another data set in place of the scale's own.
-        data_dir: Where CIFAR is, or is downloaded to; or an .npz file in place of it.
-    """
-    at_least_one(seeds=seeds, iterations=iterations, jobs=jobs, threads=threads)
-    chosen = experiment(name)
-    if data is None and data_dir.is_file():
-        data = str(data_dir)
-    wanted = cells(
-        chosen,
-        scale,
-        seeds=seeds,
-        networks=networks,
-        iterations=iterations,
-        changes=set,
-        data=data,
-        data_dir=data_dir,
-    )
-    introduce(load(data or SCALES[scale].data, data_dir))  # fail, or download, once and before anything starts
-    jobs = jobs or default_jobs(wanted, SCALES[scale].side_by_side, choose_device(device))
-    labels = {key: c.network.label + (f", seed {c.seed}" if seeds > 1 else "") for key, c in wanted.items()}
-    ends: dict[str, tuple[str, str]] = {}
-    execution = Execution(device, threads, compile, capture=capture, recompute=recompute)
-    with Monitor(console) as monitor:
-        for key, cell in wanted.items():
-            monitor.expect(labels[key], cell.recipe.iterations)
-        for update in run_cells(wanted, out, execution, jobs):
-            if update.progress:
-                monitor.show(labels[update.name], update.progress)
-            if update.ended:
-                ends[update.name] = (update.ended, update.message)
-            if update.ended and update.ended != "finished":
-                monitor.say(f"{labels[update.name]}: {update.ended}: {update.message}")
-    if records := finished(out / cell for cell in wanted):
-        report = out / (f"{name}-{scale}" if data is None else f"{name}-{Path(data).stem}") / name
-        _report(records, report, chosen)
-    if any(end == "interrupted" for end, _ in ends.values()):
-        raise Interrupted("stopped; the same command goes on from there")
-    if failed := [message for end, message in ends.values() if end == "failed"]:
-        raise ResnetlabError(f"{len(failed)} of {len(wanted)} runs failed: {failed[0]}")
-
-
-def _report(records: list[Record], path: Path, chosen: Experiment) -> None:
-    from resnetlab.report.figures import draw_experiment  # matplotlib takes a second to come
-
-    write_report(records, path, chosen.title)
-    draw_experiment(records, path, chosen.title)
-    print_table(console, error_table(records))
-    console.print(verdict(by_network(records)), highlight=False)
-    say(f"Curves, table and record: {path}.png .svg .md .json")

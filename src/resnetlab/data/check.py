@@ -1,5 +1,6 @@
 """What is wrong with a data set, file by file, before hours are spent on it."""
 
+import difflib
 import hashlib
 import io
 import os
@@ -25,6 +26,7 @@ UNBALANCED = 10  # times as many images
 BLANKS = dict.fromkeys(map(ord, " -_"))
 KINDS: dict[str, tuple[Weight, str]] = {
     "unreadable": ("stops", "training stops there; remove or repair them, or train with --on-bad skip"),
+    "one class": ("stops", "it takes two classes, each a folder; is this the folder above the right one?"),
     "empty class": ("stops", "put images in, or remove the folder"),
     "class in only one split": ("stops", "use the same class names in all splits"),
     "same image in two splits": ("misleads", "the test error would be too good; keep it in one split"),
@@ -173,11 +175,16 @@ def _classes(found: Found, counts: dict[str | None, dict[str, int]]) -> Iterator
             least, most = min(held, key=held.__getitem__), max(held, key=held.__getitem__)
             detail = f"{held[least]:,} of {least}, {held[most]:,} of {most}"
             yield Finding("unbalanced", split or "all", detail)
+    classes = {label for by_class in counts.values() for label, count in by_class.items() if count}
+    if len(classes) == 1:
+        yield Finding("one class", *classes)
     if found.classes is None and len(counts) > 1:
         for label in sorted({label for by_class in counts.values() for label in by_class}):
             where = [str(split) for split, by_class in counts.items() if label in by_class]
             if len(where) < len(counts):
-                yield Finding("class in only one split", label, f"only in {', '.join(where)}")
+                like = difflib.get_close_matches(label, classes - {label}, n=1, cutoff=0.7)
+                hint = f"; is it {like[0]}?" if like else ""
+                yield Finding("class in only one split", label, f"only in {', '.join(where)}{hint}")
     alike = defaultdict(set)
     for by_class in counts.values():
         for label in by_class:

@@ -10,6 +10,7 @@ import torch
 from resnetlab.data.counter import permutation
 from resnetlab.data.images import Images, ImageSet
 from resnetlab.data.layouts import File, Found, Split, find_images, numbered_split
+from resnetlab.data.preprocessing import is_image
 from resnetlab.errors import ResnetlabError
 
 TEST_SHARE = 0.1
@@ -130,7 +131,9 @@ def _refuse_empty(found: Found, source: Path) -> None:
             count, where = len(by_class) or "no", f"{source}{f'/{part}' if part else ''}"
             if found.kind != "folder":
                 raise ResnetlabError(f"{where} has images of {count} class{'es' * (not by_class)}; it takes two")
-            raise ResnetlabError(f"{where} has {count} class folders; expected {LAYOUT}")
+            loose = sum(is_image(path) for path in source.iterdir()) if source.is_dir() else 0
+            lying = f"; {loose:,} images lie in the folder itself" if loose else ""
+            raise ResnetlabError(f"{where} has {count} class folders; expected {LAYOUT}{lying}")
         if empty := [name for name, files in by_class.items() if not files]:
             raise ResnetlabError(f"{source}: no images in {', '.join(empty)}; expected {LAYOUT}")
 

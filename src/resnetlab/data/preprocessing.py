@@ -152,7 +152,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
         if image.mode.startswith("I;16"):  # Pillow would clip 16 bits where it should scale them
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        unknown = "no image format that Pillow knows" if data else "the file is empty"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else error
         raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
     return image
 

@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -149,13 +150,13 @@ def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish:
     here = World.here()
     device = here.device(settings["device"])
     torch.set_num_threads(settings["threads"])
-    state, given = _begin(cell, row, images, device, settings)
+    state, given, said = _begin(cell, row, images, device, settings)
     record.resume(state)
     wait_for_all()
     points = curve(record.path)
     record.log("start", step=state.step, command=shlex.join(sys.argv), **environment(device))
     progress = Progress(state.step, recipe.iterations, *last_errors(record.path))
-    yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else "")
+    yield replace(progress, message=f"goes on from step {state.step:,}" if state.step else said)
 
     mean_file = record.path / "mean.safetensors"
     led(here, lambda: save_mean(images, recipe, mean_file, settings["workers"]))
@@ -173,7 +174,7 @@ def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish:
     if record.writes and not (record.path / "sample.png").exists():
         with replacing(record.path / "sample.png") as temporary:
             found.sample().save(temporary, format="png")
-    meter = Meter(recipe.batch_size, found.waiting)
+    meter = Meter(recipe, found.waiting)
     ended = ended_early(points, recipe)
     with _explained(recipe), ExitStack() as stack:
         if isinstance(found.batches, PhotoStream):
@@ -184,18 +185,19 @@ def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish:
                 case WarmedUp():
                     record.add_metrics({"event": "warmed_up", **asdict(event)})
                 case Report():
+                    began = time.perf_counter()
                     with _uncompiled(settings["compiled"]):
                         points.append(asdict(event) | test_all(state.tested, found))
                     record.add_metrics(points[-1])
                     record.log("report", step=state.step, speed=meter.text)
-                    meter.restart()
+                    meter.tested(time.perf_counter() - began)
                     if recipe.keep == "best" and best(points) is points[-1]:
                         save_model(record, state, found, "best.safetensors", points[-1])
                     train_error, test_error = points[-1]["train_error"], points[-1]["test_error"]
                     progress = replace(progress, train_error=train_error, test_error=test_error)
                     ended = ended_early(points, recipe)
                 case Stepped(step):
-                    progress = replace(progress, step=step, speed=meter.step())
+                    progress = replace(progress, step=step, speed=meter.step(), left=meter.left(step))
                     record.save_if_due(state)
                     if step < recipe.iterations and _asked_to_stop(wish, step, device):
                         record.save(state)
@@ -211,19 +213,27 @@ def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish:
         yield replace(progress, step=recipe.iterations, message=f"ended early at step {state.step:,}: {reason}")
 
 
-def _begin(cell: Cell, row: Architecture, images: Data, device: torch.device, settings: Line) -> tuple[State, Any]:
-    """The state before the first step, and the preprocessing that the start's weights expect."""
+def _begin(
+    cell: Cell, row: Architecture, images: Data, device: torch.device, settings: Line
+) -> tuple[State, Any, str]:
+    """The state before the first step, the preprocessing that the start's weights expect, and what to say of it."""
     torch.manual_seed(cell.seed)
-    network, given = ResNet(row), None
+    network, given, said = ResNet(row), None, ""
     if cell.start is not None:
         model = read_model(cell.start)
         _take_over(model, network, images.classes, cell.start)
         given = model.preprocessing
+        head = "kept, for the classes are the same" if model.classes == images.classes else "new"
+        said = f"starts from {cell.start}; its last layer is {head}"
     if settings["recomputed"]:
         network = recomputed(network)
     if cell.recipe.synchronised:
         synchronise(network)
-    return start(network, cell.recipe, device), given
+    state = start(network, cell.recipe, device)
+    if cell.recipe.freeze != "none":
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        said += ("; " if said else "") + f"frozen up to {cell.recipe.freeze}: {trained:,} parameters are trained"
+    return state, given, said
 
 
 def _take_over(model: Model, network: ResNet, classes: tuple[str, ...], source: Path) -> None:
@@ -257,8 +267,8 @@ def _step(state: State, found: Material, recipe: Recipe, device: torch.device, s
         call=call if several else None,
     )
     if settings["captured"] and isinstance(found.batches, Stream) and not several and not recipe.ema:
-        return CapturedStep(found.batches, forward, device, settings["compiled"], recipe.accumulate)
-    return launched(found.batches, forward, recipe, call)
+        return CapturedStep(found.batches, forward, device, settings["compiled"], recipe.parts(1))
+    return launched(found.batches, forward, recipe, call, recipe.parts(World.here().size))
 
 
 def _asked_to_stop(wish: Wish, step: int, device: torch.device) -> bool:

@@ -67,6 +67,20 @@ class Execution:
         }
 
 
+def crowded(execution: Execution) -> str:
+    """A warning where other processes keep the cores busy: threads that wait for each other then crawl."""
+    cores = os.cpu_count() or 1
+    if not hasattr(os, "getloadavg") or execution.device == "cuda" or torch.cuda.is_available():
+        return ""
+    busy, threads = os.getloadavg()[0], execution.threads or torch.get_num_threads()
+    if threads == 1 or busy + threads < 1.5 * cores:
+        return ""
+    return (
+        f"Other processes keep {busy:.1f} of {cores} cores busy; {threads} threads that wait for each other may be "
+        "far slower than --threads 1"
+    )
+
+
 def _repays(recipe: Recipe) -> bool:
     return recipe.iterations >= WORTH_COMPILING and recipe.crop == "padded"
 

@@ -28,6 +28,7 @@ from resnetlab.training.recipe import Crop, Recipe
 Data = ImageSet | Listing
 Batch = tuple[Tensor, Tensor]
 MEAN_OF = 10_000  # training images
+CALIBRATED_ON = 50_000  # of them, for exact batch statistics
 SHOWN = 4  # images in a row of the sample
 SAMPLE = 512  # pixels, the height of the sample of small images, about
 TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500}
@@ -100,9 +101,7 @@ def material(
         ResnetlabError: a file cannot be read, or the batch cannot be shared evenly.
     """
     here = here or World()
-    if recipe.batch_size % (here.size * recipe.accumulate):
-        parts = f"{here.size} processes" + (f" with {recipe.accumulate} parts each" if recipe.accumulate > 1 else "")
-        raise ResnetlabError(f"a batch of {recipe.batch_size} images cannot be shared evenly by {parts}")
+    recipe.parts(here.size)  # refuse what cannot be shared
     if isinstance(data, ImageSet):
         return _resident(data, recipe, seed, device, here)
     return _of_files(data, recipe, seed, device, given, mean_file, on_bad, workers, here)
@@ -191,8 +190,14 @@ def _of_files(
     splits = {"test": data.test} | ({} if data.validation is None else {"validation": data.validation})
     mine = {name: split[np.arange(here.rank, len(split), here.size)] for name, split in splits.items()}
     tests = {name: partial(prepared, split) for name, split in mine.items()}
-    calibration = lambda: (images for images, _ in prepared(data.train, recipe.batch_size))
+    some = np.unique(np.linspace(0, len(data.train) - 1, min(CALIBRATED_ON, len(data.train))).astype(int))
+    size = min(recipe.batch_size, len(some))
+    calibration = lambda: _of_one_size(prepared(data.train[some], size), size)
     return Material(stream, tests, calibration, on_device, data.train.labels, stream.waiting)
+
+
+def _of_one_size(batches: Iterator[Batch], size: int) -> Iterator[Tensor]:
+    return (images for images, _ in batches if len(images) == size)
 
 
 def _preprocessing(recipe: Recipe, given: Preprocessing | None, mean_file: Path | None) -> Preprocessing:

@@ -18,6 +18,7 @@ from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.execution import Execution, choose_device
 from resnetlab.experiments.material import Data, load_data
 from resnetlab.experiments.progress import Progress
+from resnetlab.training.distributed import World, joined
 from resnetlab.training.interrupt import Interrupted, Wish, on_request
 from resnetlab.training.loop import DivergedError
 
@@ -39,8 +40,12 @@ def run_cells(cells: dict[str, Cell], root: Path, execution: Execution, jobs: in
     """Run every cell in `root/<name>`, at most `jobs` at a time, the longest first; finished ones end at once.
 
     On a processor each has a process; on a GPU they share one, and each has a stream. A cell that fails does not stop
-    the others. On Ctrl-C each running cell is saved and ends as interrupted.
+    the others. On Ctrl-C each running cell is saved and ends as interrupted. Under torchrun all processes run one
+    cell after the other together.
     """
+    if World.here().size > 1:
+        yield from _in_all_processes(cells, root, execution)
+        return
     execution = replace(execution, jobs=jobs)
     longest_first = sorted(cells, key=lambda name: -cells[name].network.depth * cells[name].recipe.iterations)
     order = longest_first if jobs > 1 else list(cells)
@@ -95,6 +100,12 @@ def together(cells: dict[str, Cell], root: Path, execution: Execution, at_once: 
             yield update
     for name, _ in waiting:
         yield Update(name, ended="interrupted", message="not started")
+
+
+def _in_all_processes(cells: dict[str, Cell], root: Path, execution: Execution) -> Iterator[Update]:
+    place = World.here().device(choose_device(execution.device).type)
+    with joined(place), on_request() as wish:
+        yield from together(cells, root, execution, 1, wish)
 
 
 def default_jobs(cells: dict[str, Cell], side_by_side: bool, device: torch.device) -> int:

@@ -60,8 +60,14 @@ class Architecture:
     @property
     def label(self) -> str:
         """The paper's way of writing it: plain-20, ResNet-56."""
-        width = f", 1/{self.narrow} width" if self.narrow > 1 else ""
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}{width}"
+        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}"
+
+    @property
+    def title(self) -> str:
+        """The label with its option, where the paper's tables have it: ResNet-34 B."""
+        usual = "A" if self.stem == "cifar" else "B" if self.block == "bottleneck" else None
+        version = f" {self.version}" if self.version != "v1" else ""
+        return self.label + version + ("" if self.shortcut in ("none", usual) else f" {self.shortcut}")
 
     @property
     def image_size(self) -> int:

@@ -19,6 +19,13 @@ def panels() -> dict[str, dict[str, Curve]]:
     return {name: panel for name, panel in json.loads(text).items() if isinstance(panel, dict)}
 
 
+def paper_curve(network: str, shortcut: str, split: str) -> Curve | None:
+    """A network's curve in Figure 4 or 6; `split` is "train" or "test", which for ImageNet is its validation."""
+    if network.startswith("cifar_"):
+        return figure6(network, split) if shortcut in ("none", "A") else None
+    return figure4(network, shortcut, "val" if split == "test" else split)
+
+
 def figure6(network: str, split: str) -> Curve | None:
     """A CIFAR network's curve of Figure 6 over all iterations; `split` is "train" or "test".
 

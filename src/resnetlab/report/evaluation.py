@@ -110,7 +110,7 @@ def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int]
         grey = shown.shape[2] == 1
         axis.imshow(shown[..., 0] if grey else shown, cmap=colormaps["gray"] if grey else None)
         truth, taken = (spoken(answers.classes[j])[:26] for j in (answers.labels[k], answers.ranked[k, 0]))
-        text = f"{Path(names[k]).name[:28]}\nis {truth}\ntaken for {taken}, {answers.probabilities[k, 0]:.0%}"
+        text = f"{_short(names[k])}\nis {truth}\ntaken for {taken}, {answers.probabilities[k, 0]:.0%}"
         axis.set_title(text, fontsize=7, parse_math=False)
     shown_ = f"The {len(wrong)} most confident of {answers.errors:,} mistakes" if wrong else "No mistakes"
     figure.suptitle(shown_, fontsize=10)
@@ -120,6 +120,12 @@ def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int]
 def worst_first(rows: list[OfClass]) -> list[OfClass]:
     """By F1, the lowest first; classes without images last."""
     return sorted(rows, key=lambda row: (not row.images, row.f1 if row.f1 is not None else 2.0))
+
+
+def _short(name: str) -> str:
+    """The end of a file's name with its folder's, for names repeat from class to class."""
+    path = Path(name)
+    return f"{path.parent.name}/{path.name}"[-32:].lstrip("/")
 
 
 @contextmanager

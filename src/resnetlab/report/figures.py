@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from resnetlab.networks.resnet import architecture
-from resnetlab.paper.curves import figure6 as paper_curve
+from resnetlab.networks.resnet import Architecture
+from resnetlab.paper.curves import paper_curve
 from resnetlab.report.records import Record
 from resnetlab.report.tables import beside_paper
 
-COLOURS = {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
+COLOURS = {18: "#00a5c8", 34: "#d62728", 50: "#2ca02c", 101: "#222222", 152: "#7b3fa0"}  # ImageNet's
+COLOURS |= {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
 PAPER_TOP = 20.0  # the paper cuts its figures at 20 %
 MARGIN = 1.3
 FONT = "DejaVu Sans"
@@ -31,14 +32,14 @@ LABELS = {"train": "training", "test": "test", "validation": "validation"}
 
 def draw_experiment(records: list[Record], path: Path, title: str) -> None:
     """The figure of an experiment; Figure 1 is told by its file's name, `figure1`."""
-    runs = max(sum(other.network == record.network for other in records) for record in records)
+    runs = max(sum(other.row == record.row for other in records) for record in records)
     subtitle = f"{records[0].data}" + (f", mean and range of {runs} runs each" if runs > 1 else "")
     draw_curves(records, path, f"{title}\n{subtitle}", beside_paper(records), train_left=path.stem == "figure1")
 
 
 def draw_run(record: Record, folder: Path) -> None:
     """`curves.png` and `.svg` of one run, in its folder: all of its curves but their beginning."""
-    title = f"{architecture(record.network).label} on {record.data}, recipe {record.config['recipe']['name']}"
+    title = f"{record.row.title} on {record.data}, recipe {record.config['recipe']['name']}"
     splits = [split for split in LABELS if f"{split}_error" in record.curve[-1]]
     shown = [point[f"{split}_error"] for split in splits for point in record.curve[len(record.curve) // 10 :]]
     with drawn(folder / "curves", title, 1) as (axis,):
@@ -90,14 +91,14 @@ def _scale(axis: Axes, top: float) -> None:
 def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_paper: bool) -> None:
     last = max(record.curve[-1]["step"] for record in records)
     unit, name = (1e4, "iter. (1e4)") if last >= 1e4 else (1.0, "iteration")
-    networks = {record.network: [r for r in records if r.network == record.network] for record in records}
-    for network, runs in networks.items():
+    networks = {record.row: [r for r in records if r.row == record.row] for record in records}
+    for row, runs in networks.items():
         for split in splits:
-            if with_paper and (theirs := paper_curve(network, split)):
+            if with_paper and (theirs := paper_curve(row.name, row.shortcut, split)):
                 x, y = zip(*theirs, strict=True)
-                axis.plot([v * 1e4 / unit for v in x], y, color=_colour(network), alpha=0.25, linewidth=3.5, zorder=1)
+                axis.plot([v * 1e4 / unit for v in x], y, color=_colour(row), alpha=0.25, linewidth=3.5, zorder=1)
             _one_curve(axis, runs, split, unit)
-    handles = [Line2D([], [], color=_colour(n), linewidth=1.8, label=architecture(n).label) for n in networks]
+    handles = [Line2D([], [], color=_colour(row), linewidth=1.8, label=row.title) for row in networks]
     if len(splits) > 1:
         handles += [Line2D([], [], color="grey", label=LABELS[split], **STYLES[split]) for split in splits]
     if with_paper:
@@ -112,7 +113,7 @@ def _one_curve(axis: Axes, runs: list[Record], split: str, unit: float) -> None:
     """The mean over seeds, in a band from the lowest to the highest."""
     steps = [point["step"] / unit for point in runs[0].curve]
     errors = list(zip(*[[point[f"{split}_error"] for point in run.curve] for run in runs], strict=False))
-    colour = _colour(runs[0].network)
+    colour = _colour(runs[0].row)
     if len(runs) > 1:
         low, high = [min(e) for e in errors], [max(e) for e in errors]
         axis.fill_between(steps[: len(errors)], low, high, color=colour, alpha=0.12, linewidth=0)
@@ -126,12 +127,12 @@ def _top(records: list[Record]) -> float:
 
 
 def _kind(record: Record) -> str:
-    return "plain" if architecture(record.network).shortcut == "none" else "residual"
+    return "plain" if record.row.shortcut == "none" else "residual"
 
 
-def _order(record: Record) -> tuple[str, int, int]:
-    return _kind(record), architecture(record.network).depth, record.seed
+def _order(record: Record) -> tuple[str, int, str, int]:
+    return _kind(record), record.row.depth, record.row.shortcut, record.seed
 
 
-def _colour(network: str) -> str:
-    return COLOURS.get(architecture(network).depth, "#888888")
+def _colour(row: Architecture) -> str:
+    return COLOURS.get(row.depth, "#888888")

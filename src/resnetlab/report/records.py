@@ -1,7 +1,7 @@
 """What run folders hold, read for tables and figures: networks, seeds, curves, results."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -22,19 +22,25 @@ class Record:
     curve: list[dict[str, Any]]
     result: dict[str, Any]
 
+    @property
+    def row(self) -> Architecture:
+        """The network that was trained, with its options."""
+        said = {**asdict(architecture(self.network)), **self.config["network"]}
+        return Architecture(**{**said, "blocks": tuple(said["blocks"])})
+
 
 @dataclass(frozen=True)
 class Summary:
     """One network over its seeds: errors in percent, of the last iteration."""
 
-    network: str
+    row: Architecture
     train_errors: tuple[float, ...]
     test_errors: tuple[float, ...]
 
     @property
-    def row(self) -> Architecture:
-        """The network's row of the architecture table."""
-        return architecture(self.network)
+    def network(self) -> str:
+        """Its name."""
+        return self.row.name
 
     @property
     def residual(self) -> bool:
@@ -54,19 +60,19 @@ def finished(folders: Iterable[Path]) -> list[Record]:
 
 
 def by_network(records: Iterable[Record]) -> list[Summary]:
-    """One summary a network, plain ones first, shallow before deep."""
-    groups: dict[str, list[Record]] = {}
+    """One summary a network and option, plain ones first, shallow before deep."""
+    groups: dict[Architecture, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.seed):
-        groups.setdefault(record.network, []).append(record)
+        groups.setdefault(record.row, []).append(record)
     summaries = [
         Summary(
-            network,
+            row,
             tuple(record.result["train_error"] for record in group),
             tuple(record.result["test_error"] for record in group),
         )
-        for network, group in groups.items()
+        for row, group in groups.items()
     ]
-    return sorted(summaries, key=lambda summary: (summary.residual, summary.row.depth))
+    return sorted(summaries, key=lambda summary: (summary.residual, summary.row.depth, summary.row.title))
 
 
 def mean_and_spread(values: tuple[float, ...], digits: int = 2) -> str:

@@ -6,12 +6,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from resnetlab.data.labels import imagenet
 from resnetlab.files import replacing, write_json
 from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE6
 from resnetlab.report.records import Record, Summary, by_network, mean_and_spread
 from resnetlab.report.verdict import verdict
-from resnetlab.training.recipe import CIFAR, RECIPES
+from resnetlab.training.recipe import CIFAR, PAPER_IMAGENET, RECIPES
+
+END_OF_FIGURE_4 = 550_000  # iterations; the text says up to 600,000
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,15 @@ def error_table(records: list[Record]) -> Table:
 
 def beside_paper(records: list[Record]) -> bool:
     """Whether these runs are the paper's in data and length, so that its numbers and curves may stand beside them."""
-    return all(r.data == "cifar10" and r.config["recipe"]["iterations"] == CIFAR.iterations for r in records)
+    on_cifar = all(r.data == "cifar10" and r.config["recipe"]["iterations"] == CIFAR.iterations for r in records)
+    return on_cifar or all(map(is_the_papers, records))
+
+
+def is_the_papers(record: Record) -> bool:
+    """Whether a run is one of the paper's on ImageNet in data, length and width."""
+    recipe, classes = record.config["recipe"], record.config["data"].get("classes", ())
+    lengths = (PAPER_IMAGENET.iterations, END_OF_FIGURE_4)
+    return tuple(classes) == tuple(imagenet()) and recipe["iterations"] in lengths and record.row.narrow == 1
 
 
 def protocol(records: list[Record]) -> str:
@@ -49,11 +60,12 @@ def protocol(records: list[Record]) -> str:
     first = records[0]
     recipe, data = first.config["recipe"], first.config["data"]
     seeds = sorted({record.seed for record in records})
-    machines = sorted({record.result["environment"]["device"] for record in records})
+    machines = sorted({_machine(record.result["environment"]) for record in records})
+    last = [0, *(point["step"] for point in first.curve)][-2:]
     return (
         f"Data: {data['name']}, {data['split']} ({first.result['test_images']:,} test images). "
         f"Test: {first.result['protocol']}. Training error: augmented batches of the last "
-        f"{recipe['report_every']:,} iterations. Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "
+        f"{last[1] - last[0]:,} iterations. Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "
         f"{recipe['batch_size']} images, {recipe['precision']}. "
         f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}. Trained on: {', '.join(machines)}."
     )
@@ -68,11 +80,15 @@ def write_report(records: list[Record], path: Path, title: str) -> None:
     """`path`.md for reading and `path`.json as a record that the same page and figure can be made from."""
     with replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text(page(records, title))
-    runs = [
+    write_json(path.with_suffix(".json"), {"title": title, "runs": runs_of(records)})
+
+
+def runs_of(records: list[Record]) -> list[dict[str, Any]]:
+    """The runs as they are written into a record."""
+    return [
         {"network": r.network, "seed": r.seed, "config": r.config, "result": r.result, "curve": r.curve}
         for r in records
     ]
-    write_json(path.with_suffix(".json"), {"title": title, "runs": runs})
 
 
 def read_report(path: Path) -> tuple[str, list[Record]]:
@@ -81,18 +97,25 @@ def read_report(path: Path) -> tuple[str, list[Record]]:
     return content["title"], [Record(data=run["config"]["data"]["name"], **run) for run in content["runs"]]
 
 
+def _machine(environment: dict[str, Any]) -> str:
+    processes = environment.get("processes", 1)
+    return str(environment["device"]) + (f" in {processes} processes" if processes > 1 else "")
+
+
 def _recipe(fields: dict[str, Any]) -> str:
     """The recipe's name, and what was changed in it."""
     name: str = fields["name"]
     named = json.loads(json.dumps(asdict(RECIPES[name].scaled(fields["iterations"]))))
-    changed = [f"{field} {value}" for field, value in fields.items() if value != named[field]]
+    changed = [
+        f"{field} {value}" for field, value in fields.items() if value != named[field] and field != "report_every"
+    ]
     return name + (f" with {', '.join(changed)}" if changed else "")
 
 
 def _row(summary: Summary) -> tuple[str, ...]:
     parameters = parameter_count(on_meta(summary.row))
     return (
-        summary.row.label,
+        summary.row.title,
         f"{parameters / 1e6:.2f}M",
         mean_and_spread(summary.train_errors),
         mean_and_spread(summary.test_errors),
@@ -101,7 +124,7 @@ def _row(summary: Summary) -> tuple[str, ...]:
 
 def _beside(summary: Summary) -> tuple[str, str]:
     """The paper's number, and ours less the paper's (its mean where it ran several), and whether seeds explain it."""
-    printed = next((row for row in TABLE6 if row.network == summary.network), None)
+    printed = next((row for row in TABLE6 if row.network == summary.network and summary.row.shortcut == "A"), None)
     if printed is None or printed.top1_error is None:
         return "-", "-"
     theirs = printed.top1_error if printed.mean is None else printed.mean

@@ -5,7 +5,7 @@ from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table as Grid
 
@@ -27,7 +27,7 @@ class Monitor:
             TextColumn("step"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[errors]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -46,7 +46,7 @@ class Monitor:
 
     def expect(self, label: str, iterations: int) -> None:
         """A run that will come, so that its line stands in its place."""
-        self._tasks[label] = self._bars.add_task(label, total=iterations, start=False, errors="waiting")
+        self._tasks[label] = self._bars.add_task(label, total=iterations, start=False, errors="waiting", left="")
 
     def show(self, label: str, progress: Progress) -> None:
         """News of the run with this label."""
@@ -60,11 +60,12 @@ class Monitor:
         if label not in self._tasks:
             self.expect(label, progress.iterations)
         self._bars.start_task(self._tasks[label])
-        self._bars.update(self._tasks[label], completed=progress.step, errors=errors)
+        left = "" if progress.left is None else f"{timedelta(seconds=round(progress.left))}"
+        left = f"took {timedelta(seconds=round(self._bars.tasks[self._tasks[label]].elapsed or 0))}" if done else left
+        self._bars.update(self._tasks[label], completed=progress.step, errors=errors, left=left)
         if not self.console.is_terminal and (done or now - self._told.setdefault(label, now) > PLAIN_EVERY_SECONDS):
             self._told[label] = now
-            left = self._bars.tasks[self._tasks[label]].time_remaining
-            ahead = f", {timedelta(seconds=round(left))} left" if left else ""
+            ahead = f", {left} left" if left and not done else ""
             self.say(f"{label}: step {progress.step:,} of {progress.iterations:,}, {errors}{ahead}")
 
     def say(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import mean
 
+from resnetlab.networks.resnet import Architecture
 from resnetlab.report.records import Summary
 
 NOTICEABLE = 0.5  # points of training error; smaller differences are called none
@@ -30,7 +31,7 @@ class DepthEffect:
         kind = "residual" if self.deep.residual else "plain"
         moved = mean(self.train)
         way = "hurt" if moved > NOTICEABLE else "helped" if moved < -NOTICEABLE else "did not hurt"
-        deep, shallow = self.deep.row.label, self.shallow.row.label
+        deep, shallow = self.deep.row.title, self.shallow.row.title
         ends = [mean(summary.train_errors) for summary in (self.deep, self.shallow)]
         return (
             f"depth {way} the {kind} networks: {deep} ends at {ends[0]:.2f} % training error, {shallow} at "
@@ -67,3 +68,17 @@ def verdict(summaries: list[Summary]) -> str:
         if shown[0]
         else ": these runs do not show degradation cured by shortcuts."
     )
+
+
+def option_sentences(errors: dict[Architecture, float]) -> list[str]:
+    """For each depth with several shortcut options: their errors (percent) and which is lowest."""
+    found = []
+    kinds = dict.fromkeys((row.name, row.label) for row in errors)
+    for name, label in kinds:
+        options = sorted((row.shortcut, error) for row, error in errors.items() if row.name == name)
+        if len(options) > 1:
+            listed = ", ".join(f"{option} {error:.2f} %" for option, error in options)
+            best = min(options, key=lambda pair: pair[1])[0]
+            spread = max(error for _, error in options) - min(error for _, error in options)
+            found.append(f"{label} by option: {listed}; {best} is lowest, {spread:.2f} points below the highest.")
+    return found

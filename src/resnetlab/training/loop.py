@@ -212,7 +212,7 @@ def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
             if error < recipe.warmup_error:
                 state.warmed_up_at = state.step
                 yield WarmedUp(state.step, error, learning_rate(recipe, state.step, state.warmed_up_at))
-        if state.step % recipe.report_every == 0 or state.step == recipe.iterations:
+        if recipe.reports_at(state.step):
             loss, error = _means(state.tally)
             if not loss < float("inf"):
                 raise DivergedError(f"the training loss is {loss} at step {state.step}, learning rate {rate:g}")
@@ -220,12 +220,18 @@ def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
         yield Stepped(state.step)
 
 
-def launched(batches: Batches, forward: Objective, recipe: Recipe, call: nn.Module | None = None) -> Step:
-    """Steps whose operations are launched one by one; `call` is what runs the network, in several processes."""
+def launched(
+    batches: Batches, forward: Objective, recipe: Recipe, call: nn.Module | None = None, parts: int | None = None
+) -> Step:
+    """Steps whose operations are launched one by one; `call` is what runs the network, in several processes.
+
+    The batch is run in `parts`; left out, those of a process that is alone.
+    """
+    parts = parts or recipe.parts(1)
 
     def step(state: State, rate: float) -> None:
         set_rate(state, rate)
-        descend(state, *batches.batch(state.step), forward, recipe.accumulate, call)
+        descend(state, *batches.batch(state.step), forward, parts, call)
         if state.average is not None:
             average(state.average, state.network, min(recipe.ema, (1 + state.step) / (10 + state.step)))
         state.step += 1

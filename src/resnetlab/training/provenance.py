@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from resnetlab.training.distributed import World
+
 
 def environment(device: torch.device) -> dict[str, object]:
     """Versions, the commit where the code is a git checkout, and the processor or card."""
@@ -18,6 +20,7 @@ def environment(device: torch.device) -> dict[str, object]:
         "system": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "processes": World.here().size,
     }
 
 

@@ -78,6 +78,9 @@ class Recipe:
     """For classes of different sizes: weights in the loss, or drawing each class equally often."""
     accumulate: int = 1
     """Parts of a batch that are run one after the other, their gradients added; batch statistics are of the parts."""
+    statistics_over: int = 0
+    """Images that batch statistics are of, whatever the number of processes: each process runs its share of the batch
+    in parts of so many. The authors had 32, on 8 GPUs. 0 leaves it at the share, or its `accumulate` parts."""
     synchronised: bool = False
     """Whether batch statistics are those of all processes; if not, of each process's part of the batch."""
     freeze: str = "none"
@@ -90,7 +93,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "warmup_window", "report_every", "crop_size", "accumulate"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("padding", "validation", "weight_decay", "momentum", "colour", "ramp_up", "patience"):
+        for name in (
+            "padding",
+            "validation",
+            "weight_decay",
+            "momentum",
+            "colour",
+            "ramp_up",
+            "patience",
+            "statistics_over",
+        ):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("label_smoothing", "ema"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and less than 1")
@@ -102,11 +114,32 @@ class Recipe:
         if self.crop == "shorter-side":
             _require(self, "sides", self.sides[0] >= self.crop_size, f"at least crop_size, {self.crop_size}")
         _require(self, "accumulate", self.batch_size % self.accumulate == 0, "a divisor of batch_size")
+        over = self.statistics_over
+        _require(self, "statistics_over", not over or self.batch_size % over == 0, "a divisor of batch_size")
+        _require(self, "statistics_over", not over or self.accumulate == 1, "0 where accumulate is more than 1")
         _require(
             self, "keep", self.keep == "last" or not self.exact_statistics, "last where exact_statistics is true"
         )
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
+
+    def parts(self, processes: int) -> int:
+        """In how many parts each of so many processes runs its share of a batch, one after the other.
+
+        Raises:
+            ResnetlabError: the batch cannot be shared so.
+        """
+        parts = self.batch_size // self.statistics_over if self.statistics_over else processes * self.accumulate
+        if parts % processes or self.batch_size % parts:
+            by = f"{processes} processes" + (f" with {self.accumulate} parts each" if self.accumulate > 1 else "")
+            by = f"{processes} processes in parts of {self.statistics_over}" if self.statistics_over else by
+            raise ResnetlabError(f"a batch of {self.batch_size} images cannot be shared evenly by {by}")
+        return parts // processes
+
+    def reports_at(self, step: int) -> bool:
+        """Whether a point of the curves is due: every so many steps and at the end, no short piece before it."""
+        at_the_end = step == self.iterations
+        return at_the_end or (step % self.report_every == 0 and 2 * (self.iterations - step) >= self.report_every)
 
     def scaled(self, iterations: int) -> "Recipe":
         """The same proportions over another number of iterations; reports stay 10 steps apart at least."""
@@ -168,6 +201,17 @@ PAPER_IMAGENET = replace(
     colour=0.1,
     report_every=5000,
 )
+IMAGENET_8X32 = replace(PAPER_IMAGENET, name="imagenet-8x32", statistics_over=32, exact_statistics=True)
+DIGITS_IMAGENET = replace(
+    PAPER_IMAGENET.scaled(2000).for_crop_size(32),
+    name="digits-imagenet",
+    batch_size=64,
+    learning_rate=0.05,
+    sides=(37, 44),
+    colour=0.0,
+    exact_statistics=True,
+    report_every=100,
+)
 EPOCH = round(IMAGENET / 64)  # steps
 MODERN = replace(
     CIFAR,
@@ -214,12 +258,14 @@ RECIPES = {
         ),
         replace(CIFAR, name="short"),
         PAPER_IMAGENET,
+        IMAGENET_8X32,
+        DIGITS_IMAGENET,
         MODERN,
         FINETUNE,
     )
 }
 SHORT_EPOCHS = 60
-PHOTO_RECIPES = tuple(name for name, found in RECIPES.items() if found.crop != "padded")
+PHOTO_RECIPES = (PAPER_IMAGENET.name, IMAGENET_8X32.name, MODERN.name, FINETUNE.name)
 
 
 def recipe(name: str, training_images: int, iterations: int | None = None) -> Recipe:

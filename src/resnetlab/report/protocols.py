@@ -1,0 +1,126 @@
+"""Tables 2 to 5: finished runs tested by the paper's protocols, with its numbers beside them."""
+
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from resnetlab.evaluation.answers import TOP
+from resnetlab.evaluation.ensemble import Choice, best_ensembles
+from resnetlab.evaluation.protocol import ProtocolName
+from resnetlab.evaluation.scores import Scored
+from resnetlab.files import replacing, write_json
+from resnetlab.networks.measure import on_meta, parameter_count
+from resnetlab.paper.tables import TABLE5, printed
+from resnetlab.report.records import Record, by_network, mean_and_spread
+from resnetlab.report.tables import Table, is_the_papers, protocol, runs_of
+from resnetlab.report.verdict import depth_effect, option_sentences, verdict
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A finished run and its scores by a protocol."""
+
+    record: Record
+    scores: Scored
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Top-1 and top-5 error, percent."""
+        found = self.scores.answers()
+        return found.error, found.top5_error
+
+
+def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
+    """Errors of each network by the protocol, the paper's beside them; the difference where the data is its own."""
+    ours = all(is_the_papers(one.record) for one in tested)
+    top5 = len(tested[0].scores.classes) > TOP
+    where = "paper" if ours else "paper, on ImageNet"
+    header: tuple[str, ...] = ("network", "parameters", "training error %", "top-1 error %")
+    header += (("top-5 error %",) if top5 else ()) + (f"{where}: top-1", f"{where}: top-5")
+    header += ("difference",) if ours else ()
+    rows = []
+    for summary in by_network(one.record for one in tested):
+        errors = [one.errors for one in tested if one.record.row == summary.row]
+        found = printed(summary.row.name, summary.row.shortcut, way)
+        theirs = (None, None) if found is None else (found.top1_error, found.top5_error)
+        cells = [summary.row.title, f"{parameter_count(on_meta(summary.row)) / 1e6:.2f}M"]
+        cells.append(mean_and_spread(summary.train_errors))
+        cells += [mean_and_spread(tuple(values)) for values in zip(*errors, strict=True)][: 1 + top5]
+        cells += ["-" if value is None else f"{value:.2f}" for value in theirs]
+        if ours:
+            top1 = mean(error for error, _ in errors)
+            cells.append("-" if theirs[0] is None else f"{top1 - theirs[0]:+.2f}")
+        rows.append(tuple(cells))
+    return Table(header, rows, _protocol(tested))
+
+
+def ensemble_table(tested: list[Tested]) -> Table:
+    """Each single model, the best ensembles of fewer of them, and all of them together, by top-5 error."""
+    parts = [one.scores for one in tested]
+    top5 = len(parts[0].classes) > TOP
+    single = [best_ensembles([part], 1)[0] for part in parts]
+    rows = [
+        _ensemble_row(one.record.row.title + f", seed {one.record.seed}", c, top5)
+        for one, c in zip(tested, single, strict=True)
+    ]
+    for size in range(2, len(parts)):
+        best = best_ensembles(parts, size)[0]
+        titles = ", ".join(tested[k].record.row.title for k in best.members)
+        rows.append(_ensemble_row(f"best {size} of {len(parts)}: {titles}", best, top5))
+    together = best_ensembles(parts, len(parts))[0]
+    rows.append(_ensemble_row(f"all {len(parts)}", together, top5))
+    theirs = next(row for row in TABLE5 if row.method.startswith("ResNet")).top5_error
+    note = (
+        "Softmax scores averaged. The best of fewer are the best on these very images. "
+        f"The paper's six: {theirs} % top-5 error on ImageNet's test server."
+    )
+    return Table(("ensemble", "top-1 error %", *(["top-5 error %"] * top5)), rows, note)
+
+
+def write_protocols(tested: list[Tested], tables: list[Table], path: Path, title: str) -> str:
+    """`path`.md for reading and `path`.json as a record; the sentence that they come to."""
+    records = [one.record for one in tested]
+    sentence = _sentence(tested)
+    text = "\n".join(table.markdown() for table in tables)
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(f"# {title}\n\n{text}\n{sentence}\n")
+    runs = runs_of(records)
+    for run, one in zip(runs, tested, strict=True):
+        error, top5_error = one.errors
+        run["tested"] = {**one.scores.about, "images": len(one.scores.names), "top1_error": error}
+        run["tested"] |= {"top5_error": top5_error} if len(one.scores.classes) > TOP else {}
+    tables_ = [{"header": table.header, "rows": table.rows, "protocol": table.protocol} for table in tables]
+    write_json(path.with_suffix(".json"), {"title": title, "tables": tables_, "verdict": sentence, "runs": runs})
+    return sentence
+
+
+def _sentence(tested: list[Tested]) -> str:
+    """What depth did, and what options did, computed from the numbers."""
+    summaries = by_network(one.record for one in tested)
+    by_row = {row: mean(one.errors[0] for one in group) for row, group in groupby_row(tested)}
+    sentences = option_sentences(by_row)
+    if any(depth_effect(summaries, residual) for residual in (False, True)):
+        sentences.insert(0, verdict(summaries))
+    return " ".join(sentences)
+
+
+def groupby_row(tested: list[Tested]) -> list[tuple[Any, list[Tested]]]:
+    """Runs of the same network and option together."""
+    order = sorted(tested, key=lambda one: (one.record.row.depth, one.record.row.title))
+    return [(row, list(group)) for row, group in groupby(order, key=lambda one: one.record.row)]
+
+
+def _protocol(tested: list[Tested]) -> str:
+    first = tested[0]
+    narrow = first.record.row.narrow
+    narrower = f" The networks have 1/{narrow} of the paper's widths." if narrow > 1 else ""
+    return (
+        f"Tested: {first.scores.about['protocol']}; {len(first.scores.names):,} images.{narrower} Trained: "
+        + protocol([one.record for one in tested])
+    )
+
+
+def _ensemble_row(name: str, choice: Choice, top5: bool) -> tuple[str, ...]:
+    return (name, f"{choice.error:.2f}", *([f"{choice.top5_error:.2f}"] * top5))
