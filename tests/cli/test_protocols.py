@@ -61,6 +61,18 @@ def test_every_protocol_on_a_run(command: Command, photos: Path, capsys: Capture
     assert len(Scored.load(Path("two.safetensors")).about["members"]) == 2
 
 
+def test_what_is_computed_is_reproduced_too(command: Command, capsys: Captured) -> None:
+    assert command("reproduce", "table1") == 0
+    text = capsys.readouterr().out
+    assert "30 of 30 rows of Table 1 are as built here" in text
+    assert "cut, not rounded" in text
+    assert Path("runs/table1/table1.md").exists()
+    small = ("--image-size", "64", "--batch-size", "1", "--rounds", "1", "--threads", "1")
+    assert command("reproduce", "cost", "--networks", "resnet18", "resnet50", *small) == 0
+    assert "times ResNet-18's multiply-adds" in capsys.readouterr().out
+    assert {path.suffix for path in Path("runs/cost").iterdir()} == {".md", ".json", ".png", ".svg"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -46,6 +46,7 @@ def train(
     out: Place = None,
     shortcut: Option = None,
     version: Version = "v1",
+    narrow: Count = None,
     on_bad: OnBad = "stop",
     device: Device = "auto",
     threads: Count = None,
@@ -67,7 +68,7 @@ def train(
         from_: A model file, a finished run or other people's weights to train on from. Its head is kept if the
             classes are the same; preprocessing is the weights' own.
         recipe: digits, cifar, cifar-warmup, cifar-45k, cifar-45k-warmup or short; for image files of any size
-            paper-imagenet, modern or finetune; left out, what suits the data, the network and --from.
+            paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune; left out, what suits the data, the network and --from.
         epochs: Passes through the training images; the schedule moves in proportion.
         iterations: The same in training steps.
         batch_size: Images a step, of all processes together; the learning rate is scaled in proportion, and the
@@ -80,6 +81,7 @@ def train(
         seed: Of initialisation, order and augmentation.
         out: The run folder; left out, one under runs/ named after all this.
         shortcut: The paper's option A, B or C.
+        narrow: Divide all widths by this, for large networks on small images.
         version: v1, the paper's, or v1.5, torchvision's place for a bottleneck's stride.
         on_bad: Stop at a file that cannot be read, or skip and count it.
         device: auto takes the GPU where there is one.
@@ -97,7 +99,7 @@ def train(
     )  # fmt: skip
     if epochs and iterations:
         raise ResnetlabError("give --epochs or --iterations, not both")
-    row = _row(network, from_, shortcut, version)
+    row = _row(network, from_, shortcut, version, narrow)
     options = {"freeze": freeze, "balance": balance, "accumulate": accumulate}
     changes = [*set, *(f"{name}={value}" for name, value in options.items() if value is not None)]
     name = recipe or default_recipe(data, row, started=from_ is not None)
@@ -146,12 +148,14 @@ def _draw(folder: Path, records: list[Record]) -> None:
         say(f"Model, curves, metrics, sample of the training images, evaluation by class: {folder}")
 
 
-def _row(network: str | None, start: Path | None, shortcut: Shortcut | None, version: Version) -> Architecture:
+def _row(
+    network: str | None, start: Path | None, shortcut: Shortcut | None, version: Version, narrow: int | None
+) -> Architecture:
     """The network by name and options; from weights, the network that they are of."""
     if start is None:
         if network is None:
             raise ResnetlabError("give a --network by name, e.g. resnet50, or weights to start --from")
-        return with_options(architecture(network), shortcut=shortcut, version=version)
+        return with_options(architecture(network), shortcut=shortcut, version=version, narrow=narrow or 1)
     row = read_model(start).network.architecture
     if network is not None and architecture(network).name != row.name:
         raise ResnetlabError(f"--from {start} is {row.name}, not --network {network}; leave --network out")

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from resnetlab.evaluation.answers import TOP
-from resnetlab.evaluation.ensemble import Choice, best_ensembles
+from resnetlab.evaluation.ensemble import Choice, best_ensembles, ensemble
 from resnetlab.evaluation.protocol import ProtocolName
 from resnetlab.evaluation.scores import Scored
 from resnetlab.files import replacing, write_json
@@ -36,9 +36,8 @@ def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
     """Errors of each network by the protocol, the paper's beside them; the difference where the data is its own."""
     ours = all(is_the_papers(one.record) for one in tested)
     top5 = len(tested[0].scores.classes) > TOP
-    where = "paper" if ours else "paper, on ImageNet"
-    header: tuple[str, ...] = ("network", "parameters", "training error %", "top-1 error %")
-    header += (("top-5 error %",) if top5 else ()) + (f"{where}: top-1", f"{where}: top-5")
+    header: tuple[str, ...] = ("network", "params", "training error %", "top-1 error %")
+    header += (("top-5 error %",) if top5 else ()) + ("paper top-1", "paper top-5")
     header += ("difference",) if ours else ()
     rows = []
     for summary in by_network(one.record for one in tested):
@@ -53,7 +52,8 @@ def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
             top1 = mean(error for error, _ in errors)
             cells.append("-" if theirs[0] is None else f"{top1 - theirs[0]:+.2f}")
         rows.append(tuple(cells))
-    return Table(header, rows, _protocol(tested))
+    elsewhere = "" if ours else " The paper's errors are on ImageNet's validation images."
+    return Table(header, rows, _protocol(tested) + elsewhere)
 
 
 def ensemble_table(tested: list[Tested]) -> Table:
@@ -82,7 +82,7 @@ def ensemble_table(tested: list[Tested]) -> Table:
 def write_protocols(tested: list[Tested], tables: list[Table], path: Path, title: str) -> str:
     """`path`.md for reading and `path`.json as a record; the sentence that they come to."""
     records = [one.record for one in tested]
-    sentence = _sentence(tested)
+    sentence = _sentence(tested, ensembles=len(tables) > 1)
     text = "\n".join(table.markdown() for table in tables)
     with replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text(f"# {title}\n\n{text}\n{sentence}\n")
@@ -96,18 +96,26 @@ def write_protocols(tested: list[Tested], tables: list[Table], path: Path, title
     return sentence
 
 
-def _sentence(tested: list[Tested]) -> str:
-    """What depth did, and what options did, computed from the numbers."""
+def _sentence(tested: list[Tested], ensembles: bool) -> str:
+    """What depth did, what options did and what the ensemble did, computed from the numbers."""
     summaries = by_network(one.record for one in tested)
-    by_row = {row: mean(one.errors[0] for one in group) for row, group in groupby_row(tested)}
-    sentences = option_sentences(by_row)
-    if any(depth_effect(summaries, residual) for residual in (False, True)):
+    by_row = {row: mean(one.errors[0] for one in group) for row, group in _by_row(tested)}
+    sentences = option_sentences(by_row) if not ensembles else []
+    if not ensembles and any(depth_effect(summaries, residual) for residual in (False, True)):
         sentences.insert(0, verdict(summaries))
+    if ensembles:
+        found = ensemble([one.scores for one in tested]).answers()
+        singles = [one.scores.answers() for one in tested]
+        kind = "top-5" if len(found.classes) > TOP else "top-1"
+        errors = [answers.top5_error if kind == "top-5" else answers.error for answers in (found, *singles)]
+        sentences.append(
+            f"All {len(tested)} together make {errors[0]:.2f} % {kind} error, the best of them alone "
+            f"{min(errors[1:]):.2f} %, the worst {max(errors[1:]):.2f} %."
+        )
     return " ".join(sentences)
 
 
-def groupby_row(tested: list[Tested]) -> list[tuple[Any, list[Tested]]]:
-    """Runs of the same network and option together."""
+def _by_row(tested: list[Tested]) -> list[tuple[Any, list[Tested]]]:
     order = sorted(tested, key=lambda one: (one.record.row.depth, one.record.row.title))
     return [(row, list(group)) for row, group in groupby(order, key=lambda one: one.record.row)]
 
