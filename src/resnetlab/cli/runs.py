@@ -68,7 +68,8 @@ def train(
         from_: A model file, a finished run or other people's weights to train on from. Its head is kept if the
             classes are the same; preprocessing is the weights' own.
         recipe: digits, cifar, cifar-warmup, cifar-45k, cifar-45k-warmup or short; for image files of any size
-            paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune; left out, what suits the data, the network and --from.
+            paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune; left out, what suits the data, the
+            network and --from.
         epochs: Passes through the training images; the schedule moves in proportion.
         iterations: The same in training steps.
         batch_size: Images a step, of all processes together; the learning rate is scaled in proportion, and the
@@ -95,7 +96,7 @@ def train(
     """
     at_least_one(
         iterations=iterations, epochs=epochs, batch_size=batch_size, accumulate=accumulate, threads=threads,
-        workers=workers, image_size=image_size,
+        workers=workers, image_size=image_size, narrow=narrow,
     )  # fmt: skip
     if epochs and iterations:
         raise ResnetlabError("give --epochs or --iterations, not both")
