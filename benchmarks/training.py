@@ -35,7 +35,8 @@ from resnetlab.networks.resnet import architecture, build
 from resnetlab.training.captured import CapturedStep
 from resnetlab.training.loop import Stepped, launched, objective, start, train
 from resnetlab.training.provenance import environment
-from resnetlab.training.recipe import CIFAR, Precision
+from resnetlab.training.recipe import Precision
+from resnetlab.training.recipes import CIFAR
 
 PEER = "tutorial"
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own

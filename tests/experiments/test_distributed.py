@@ -15,7 +15,8 @@ from resnetlab.experiments.cell import Cell, run
 from resnetlab.experiments.execution import Execution
 from resnetlab.networks import architecture
 from resnetlab.training.interrupt import Interrupted, Wish
-from resnetlab.training.recipe import MODERN, Recipe
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import MODERN
 
 RECIPE = replace(
     MODERN.for_crop_size(32), iterations=6, batch_size=8, ramp_up=0, report_every=3, validation=5, label_smoothing=0.0

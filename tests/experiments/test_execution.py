@@ -8,7 +8,7 @@ import torch
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.execution import Execution
-from resnetlab.training.recipe import CIFAR
+from resnetlab.training.recipes import CIFAR
 
 SHORT = CIFAR.scaled(100)
 

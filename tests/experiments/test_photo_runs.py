@@ -18,7 +18,8 @@ from resnetlab.experiments.material import material
 from resnetlab.models import load
 from resnetlab.networks import architecture
 from resnetlab.training.loop import DivergedError, average
-from resnetlab.training.recipe import FINETUNE, MODERN, PAPER_IMAGENET, Recipe
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import FINETUNE, MODERN, PAPER_IMAGENET
 
 SMALL = replace(MODERN.for_crop_size(32), iterations=6, batch_size=8, ramp_up=2, report_every=3)
 ROW = architecture("cifar_resnet8")

@@ -15,7 +15,7 @@ from resnetlab.models import load
 from resnetlab.networks import architecture, build
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import start
-from resnetlab.training.recipe import CIFAR
+from resnetlab.training.recipes import CIFAR
 from resnetlab.training.run import read_result
 
 ALONE = Execution(device="cpu", threads=1)

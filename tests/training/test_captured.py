@@ -12,7 +12,8 @@ from resnetlab.data.stream import Stream
 from resnetlab.networks import build
 from resnetlab.training.captured import LAUNCHED_FIRST, CapturedStep
 from resnetlab.training.loop import Report, State, Stepped, WarmedUp, launched, objective, start, train
-from resnetlab.training.recipe import CIFAR, Recipe
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import CIFAR
 
 RECIPE = replace(
     CIFAR.scaled(40), batch_size=20, padding=1, report_every=5, warmup_rate=0.01, warmup_error=60.0, warmup_window=4

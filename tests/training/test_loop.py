@@ -27,7 +27,8 @@ from resnetlab.training.loop import (
     start,
     train,
 )
-from resnetlab.training.recipe import CIFAR, Recipe
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import CIFAR
 from resnetlab.training.schedule import learning_rate
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.training.recipe import CIFAR, RECIPES, Recipe, recipe, with_fields
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import CIFAR, RECIPES, recipe, with_fields
 from resnetlab.training.schedule import learning_rate
 
 

@@ -47,6 +47,19 @@ def test_a_run_from_before_a_field_of_the_recipe_goes_on_where_the_field_keeps_i
         pass
 
 
+def test_a_run_from_before_a_field_of_the_network_goes_on(tmp_path: Path) -> None:
+    network = {"name": "resnet18", "version": "v1"}
+    with RunFolder.open(tmp_path, {**CONFIG, "network": network}):
+        pass
+    with RunFolder.open(tmp_path, {**CONFIG, "network": network | {"narrow": 1}}):
+        pass
+    with (
+        pytest.raises(ResnetlabError, match="network.narrow is 1 there and 8 here"),
+        RunFolder.open(tmp_path, {**CONFIG, "network": network | {"narrow": 8}}),
+    ):
+        pass
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ResnetlabError, match="not empty and not a run folder"), RunFolder.open(tmp_path, CONFIG):

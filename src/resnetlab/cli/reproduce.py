@@ -31,7 +31,7 @@ from resnetlab.report.terminal import Monitor, print_table
 from resnetlab.report.verdict import verdict
 from resnetlab.training.distributed import World
 from resnetlab.training.interrupt import Interrupted
-from resnetlab.training.recipe import RECIPES
+from resnetlab.training.recipes import RECIPES
 
 
 @app.command

@@ -23,8 +23,9 @@ from resnetlab.report.records import Record, finished
 from resnetlab.report.tables import error_table
 from resnetlab.report.terminal import Monitor, print_table
 from resnetlab.training.distributed import World
-from resnetlab.training.recipe import Balance, with_fields
-from resnetlab.training.recipe import recipe as named_recipe
+from resnetlab.training.recipe import Balance
+from resnetlab.training.recipes import recipe as named_recipe
+from resnetlab.training.recipes import with_fields
 
 
 @app.command

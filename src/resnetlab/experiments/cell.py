@@ -1,6 +1,5 @@
 """One network trained on one data set by one recipe with one seed: from its start, or from where it was left."""
 
-import hashlib
 import shlex
 import sys
 import time
@@ -16,12 +15,12 @@ from resnetlab.data import Stream
 from resnetlab.data.photos import PhotoStream
 from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
+from resnetlab.experiments.beginning import fingerprint, take_over
 from resnetlab.experiments.execution import Execution
 from resnetlab.experiments.material import Data, Material, image_shape, load_data, material, save_mean
 from resnetlab.experiments.outcome import Line, best, ended_early, finish, save_model, test_all
 from resnetlab.experiments.progress import Meter, Progress
 from resnetlab.files import read_json_lines, replacing
-from resnetlab.models import Model
 from resnetlab.models.importing import read_model
 from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
@@ -106,7 +105,7 @@ def run(
         "seed": cell.seed,
     }
     if cell.start is not None:
-        config["start"] = _fingerprint(cell.start)
+        config["start"] = fingerprint(cell.start)
     with ExitStack() as stack:
         record = stack.enter_context(_opened(cell, row, folder, config, execution))
         wish = wish or stack.enter_context(on_request())
@@ -221,7 +220,7 @@ def _begin(
     network, given, said = ResNet(row), None, ""
     if cell.start is not None:
         model = read_model(cell.start)
-        _take_over(model, network, images.classes, cell.start)
+        take_over(model, network, images.classes, cell.start)
         given = model.preprocessing
         head = "kept, for the classes are the same" if model.classes == images.classes else "new"
         said = f"starts from {cell.start}; its last layer is {head}"
@@ -234,23 +233,6 @@ def _begin(
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         said += ("; " if said else "") + f"frozen up to {cell.recipe.freeze}: {trained:,} parameters are trained"
     return state, given, said
-
-
-def _take_over(model: Model, network: ResNet, classes: tuple[str, ...], source: Path) -> None:
-    """The weights of a model, its head too if it is for the same classes."""
-    row, theirs = network.architecture, model.network.architecture
-    differing = [
-        f"{key} {value!r} there, {asdict(row)[key]!r} here"
-        for key, value in asdict(theirs).items()
-        if key not in ("num_classes", "name") and value != asdict(row)[key]
-    ]
-    if differing:
-        raise ResnetlabError(f"{source} is {theirs.name}, not {row.name}: {', '.join(differing)}")
-    weights = model.network.state_dict()
-    if model.classes != classes:
-        own = network.state_dict()
-        weights |= {key: own[key] for key in own if key.startswith("fc.")}
-    network.load_state_dict(weights)
 
 
 def _step(state: State, found: Material, recipe: Recipe, device: torch.device, settings: Line, classes: int) -> Step:
@@ -301,12 +283,3 @@ def _explained(recipe: Recipe) -> Iterator[None]:
             f"{max(1, recipe.batch_size // 2)}, or --accumulate {2 * recipe.accumulate} (the batch in parts), "
             "--recompute yes, or smaller images"
         ) from error
-
-
-def _fingerprint(path: Path) -> Line:
-    """What a run starts from: the file's name, and a hash of it."""
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise ResnetlabError(f"--from {path}: there is no such file of weights, and no finished run")
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}

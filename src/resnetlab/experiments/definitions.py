@@ -10,8 +10,9 @@ from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.evaluation.protocol import ProtocolName
 from resnetlab.experiments.cell import Cell
 from resnetlab.networks.resnet import NAMES, Architecture, Shortcut, architecture, with_options
-from resnetlab.training.recipe import RECIPES, Recipe, with_fields
-from resnetlab.training.recipe import recipe as named_recipe
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipes import RECIPES, with_fields
+from resnetlab.training.recipes import recipe as named_recipe
 
 ScaleName = Literal["digits", "folder", "full"]
 Family = Literal["cifar", "imagenet"]

@@ -12,7 +12,7 @@ from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE6
 from resnetlab.report.records import Record, Summary, by_network, mean_and_spread
 from resnetlab.report.verdict import verdict
-from resnetlab.training.recipe import CIFAR, PAPER_IMAGENET, RECIPES
+from resnetlab.training.recipes import CIFAR, PAPER_IMAGENET, RECIPES
 
 END_OF_FIGURE_4 = 550_000  # iterations; the text says up to 600,000
 

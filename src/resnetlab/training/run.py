@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import filelock
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_json_lines, replacing, sync, write_json
+from resnetlab.networks.resnet import Architecture
 from resnetlab.training import checkpoint
 from resnetlab.training.loop import State
 from resnetlab.training.recipe import Recipe
@@ -181,12 +182,13 @@ def _refuse_another_run(path: Path, found: dict[str, Any], asked: dict[str, Any]
 
 
 def _with_defaults(found: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the recipe's fields that were added since it was written, at the defaults it ran with."""
-    if "recipe" not in found or "recipe" not in asked:
-        return found
-    defaults = json.loads(json.dumps(asdict(Recipe())))
-    added = {key: value for key, value in defaults.items() if key in asked["recipe"]}
-    return found | {"recipe": added | found["recipe"]}
+    """A configuration with the fields of recipe and network that were added since, at the defaults it ran with."""
+    network = {field.name: field.default for field in fields(Architecture) if field.default is not MISSING}
+    defaults = json.loads(json.dumps({"recipe": asdict(Recipe()), "network": network}))
+    for part in defaults.keys() & found.keys() & asked.keys():
+        added = {key: value for key, value in defaults[part].items() if key in asked[part]}
+        found = found | {part: added | found[part]}
+    return found
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object, object]]:
