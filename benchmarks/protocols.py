@@ -28,7 +28,7 @@ from resnetlab.data.layouts import Split, find_images
 from resnetlab.data.preprocessing import open_image
 from resnetlab.data.reading import read_each
 from resnetlab.evaluation.protocol import Protocol, ProtocolName, protocol
-from resnetlab.evaluation.scores import score
+from resnetlab.evaluation.scores import fast, score
 from resnetlab.evaluation.views import SCALES
 from resnetlab.files import write_json
 from resnetlab.models import Model
@@ -118,8 +118,10 @@ def _same(theirs: nn.Module, network: str) -> Model:
 def _measure(
     model: Model, how: Protocol, literal: Way, split: Split, count: int, rounds: int
 ) -> dict[str, float | str]:
+    network = fast(model, CPU, "float32")
+
     def ours(part: Split) -> Tensor:
-        return score(model, how, read_each(part, how.cut), len(part), CPU)
+        return score(model, how, read_each(part, how.cut), len(part), CPU, network=network)
 
     taken: dict[str, list[float]] = {"literal": [], "resnetlab": []}
     work, difference = 0, 0.0

@@ -121,12 +121,15 @@ def reproduce(
         chosen, scale, seeds=seeds, networks=networks, iterations=iterations, epochs=epochs, image_size=image_size,
         narrow=narrow, changes=set, data=source, data_dir=data_dir, images=numbers.train,
     )  # fmt: skip
-    if dry_run:
-        where = choose_device(device)
-        if threads:
-            torch.set_num_threads(threads)
+    started = any((out / key / "execution.json").exists() for key in wanted)
+    if dry_run or (World.here().main and chosen.family == "imagenet" and scale != "digits" and not started):
+        where = World.here().device(choose_device(device).type)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
         found = plan(wanted, chosen.protocol, numbers, where, loaded, lambda c: watched(c, "measuring", len(c)))
+        torch.set_num_threads(before)
         print_table(console, plan_table(found, where, numbers, read=loaded is not None))
+    if dry_run:
         return None
     execution = Execution(device, threads, compile, capture=capture, recompute=recompute, workers=workers)
     jobs = jobs or default_jobs(wanted, scale_of(chosen, scale).side_by_side, choose_device(device))

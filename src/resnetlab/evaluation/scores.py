@@ -82,14 +82,14 @@ def score(
     *,
     precision: Precision = "float32",
     pixels: int | None = None,
+    network: ResNet | None = None,
 ) -> Float32[Tensor, "count classes"]:
     """Scores by image number, from the parts that the protocol cut of each; images left out score 0.
 
     Parts of one shape are run together, up to `pixels` pixels of
-    them at a time, whichever images they are of.
+    them at a time, whichever images they are of. `network` is what `fast` made of the model's, if it is there.
     """
-    network = fast(model, device, precision)
-    scores_of = protocol.scores(network, model.preprocessing.to(device))
+    scores_of = protocol.scores(network or fast(model, device, precision), model.preprocessing.to(device))
     total = torch.zeros(count, len(model.classes), device=device)
     in_precision = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.inference_mode(), in_precision:

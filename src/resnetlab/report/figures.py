@@ -19,6 +19,7 @@ from resnetlab.report.tables import beside_paper
 
 COLOURS = {18: "#00a5c8", 34: "#d62728", 50: "#2ca02c", 101: "#222222", 152: "#7b3fa0"}  # ImageNet's
 COLOURS |= {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
+SPARE = ("#ff7f0e", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#888888")  # for options of one depth
 PAPER_TOP = 20.0  # the paper cuts its figures at 20 %
 MARGIN = 1.3
 FONT = "DejaVu Sans"
@@ -92,13 +93,14 @@ def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_pape
     last = max(record.curve[-1]["step"] for record in records)
     unit, name = (1e4, "iter. (1e4)") if last >= 1e4 else (1.0, "iteration")
     networks = {record.row: [r for r in records if r.row == record.row] for record in records}
+    colours = _colours(list(networks))
     for row, runs in networks.items():
         for split in splits:
             if with_paper and (theirs := paper_curve(row.name, row.shortcut, split)):
                 x, y = zip(*theirs, strict=True)
-                axis.plot([v * 1e4 / unit for v in x], y, color=_colour(row), alpha=0.25, linewidth=3.5, zorder=1)
-            _one_curve(axis, runs, split, unit)
-    handles = [Line2D([], [], color=_colour(row), linewidth=1.8, label=row.title) for row in networks]
+                axis.plot([v * 1e4 / unit for v in x], y, color=colours[row], alpha=0.25, linewidth=3.5, zorder=1)
+            _one_curve(axis, runs, split, unit, colours[row])
+    handles = [Line2D([], [], color=colours[row], linewidth=1.8, label=row.title) for row in networks]
     if len(splits) > 1:
         handles += [Line2D([], [], color="grey", label=LABELS[split], **STYLES[split]) for split in splits]
     if with_paper:
@@ -109,11 +111,10 @@ def _panel(axis: Axes, records: list[Record], splits: tuple[str, ...], with_pape
     axis.grid(axis="y", linestyle=(0, (1, 3)), color="grey", linewidth=0.6)
 
 
-def _one_curve(axis: Axes, runs: list[Record], split: str, unit: float) -> None:
+def _one_curve(axis: Axes, runs: list[Record], split: str, unit: float, colour: str) -> None:
     """The mean over seeds, in a band from the lowest to the highest."""
     steps = [point["step"] / unit for point in runs[0].curve]
     errors = list(zip(*[[point[f"{split}_error"] for point in run.curve] for run in runs], strict=False))
-    colour = _colour(runs[0].row)
     if len(runs) > 1:
         low, high = [min(e) for e in errors], [max(e) for e in errors]
         axis.fill_between(steps[: len(errors)], low, high, color=colour, alpha=0.12, linewidth=0)
@@ -134,5 +135,10 @@ def _order(record: Record) -> tuple[str, int, str, int]:
     return _kind(record), record.row.depth, record.row.shortcut, record.seed
 
 
-def _colour(row: Architecture) -> str:
-    return COLOURS.get(row.depth, "#888888")
+def _colours(rows: list[Architecture]) -> dict[Architecture, str]:
+    """A colour for each depth, as in the paper; where options share a depth, another one for each."""
+    found: dict[Architecture, str] = {}
+    for row in rows:
+        choices = (COLOURS.get(row.depth, "#888888"), *SPARE)
+        found[row] = next((colour for colour in choices if colour not in found.values()), choices[-1])
+    return found
