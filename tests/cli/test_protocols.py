@@ -47,6 +47,8 @@ def test_every_protocol_on_a_run(command: Command, photos: Path, capsys: Capture
         assert Scored.load(Path(f"e-{protocol}")).answers().errors == metrics["errors"]
     assert command("evaluate", "run0", "--protocol", "dense", "--scales", "32", "40") == 0
     assert "shorter sides 32, 40, and mirrored" in capsys.readouterr().out
+    assert command("evaluate", "run0", "--protocol", "ten-crop", "--precision", "bfloat16") == 0
+    assert "10-crop, shorter side 37, softmax averaged, bfloat16; trained" in capsys.readouterr().out
     assert command("evaluate", "run0", "--protocol", "dense", "--scales", "20") == 2
     assert "squares of 32 pixels" in capsys.readouterr().err
     assert command("evaluate", "run1", "--protocol", "dense", "--out", "e1") == 0

@@ -98,7 +98,8 @@ def evaluate(
     top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
     say(
         f"{row.title}{width} on {images.data}: {which}error {found.error:.2f} % "
-        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {way.about}; {trained.origin}{remark}"
+        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {scored.about['protocol']}; "
+        f"{trained.origin}{remark}"
     )
     if printed := beside(trained, protocol):
         say(printed)

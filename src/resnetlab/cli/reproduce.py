@@ -29,7 +29,7 @@ from resnetlab.report.records import Record, by_network, finished
 from resnetlab.report.tables import error_table, write_report
 from resnetlab.report.terminal import Monitor, print_table
 from resnetlab.report.verdict import verdict
-from resnetlab.training.distributed import World
+from resnetlab.training.distributed import World, joined, wait_for_all
 from resnetlab.training.interrupt import Interrupted
 from resnetlab.training.recipes import RECIPES
 
@@ -133,9 +133,11 @@ def reproduce(
         return None
     execution = Execution(device, threads, compile, capture=capture, recompute=recompute, workers=workers)
     jobs = jobs or default_jobs(wanted, scale_of(chosen, scale).side_by_side, choose_device(device))
-    interrupted, failed = _run(wanted, out, execution, jobs, seeds)
     folder = out / (f"{name}-{scale}" if data is None else f"{name}-{Path(data).resolve().stem}")
-    _report(chosen, wanted, out, folder / name, execution)
+    with joined(World.here().device(choose_device(device).type)):
+        interrupted, failed = _run(wanted, out, execution, jobs, seeds)
+        wait_for_all()  # or one may look for results before another has written them
+        _report(chosen, wanted, out, folder / name, execution)
     if interrupted:
         raise Interrupted("stopped; the same command goes on from there")
     if failed:

@@ -101,7 +101,7 @@ def evaluate(
     """
     table, remark = by_name(torch.arange(len(images.classes)), images.classes, model.classes)
     here = World.here()
-    numbers, seen = np.arange(here.rank, len(images), here.size), torch.zeros(len(images), device=device)
+    numbers, seen = np.arange(here.rank, len(images), here.size), torch.zeros(len(images))
 
     def cut() -> Iterator[Numbered]:
         for number, parts in watch(images.cut(protocol.cut, numbers)):
@@ -109,7 +109,7 @@ def evaluate(
             yield number, parts
 
     found = score(model, protocol, cut(), len(images), device, precision=precision, pixels=pixels)
-    found, read = summed(found.to(device)).cpu(), summed(seen).cpu() > 0
+    found, read = summed(found.to(device)).cpu(), summed(seen.to(device)).cpu() > 0
     if not read.any():
         raise ResnetlabError(f"{images.data}: none of the images can be read")
     names = tuple(name for name, is_read in zip(images.names, read.tolist(), strict=True) if is_read)
@@ -119,7 +119,8 @@ def evaluate(
         "split": images.split,
         "note": images.note,
     }
-    said |= {"protocol": protocol.about, "unreadable": len(images) - len(names)}
+    about_ = protocol.about if precision == "float32" else f"{protocol.about}, {precision}"
+    said |= {"protocol": about_, "unreadable": len(images) - len(names)}
     return Scored(found[read], table[images.labels][read], names, model.classes, said | (about or {})), remark
 
 

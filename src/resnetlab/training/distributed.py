@@ -1,5 +1,6 @@
 """Several processes that train one network, as torchrun starts them; without it, one process that is alone."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from resnetlab.errors import ResnetlabError
 
 T = TypeVar("T")
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     store = next(iter(dist.rendezvous("env://")))[0]  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # each attempt has its own part of the store, or processes may be sent to the addresses of the dead
-    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+    # each meeting has its own part of the store, or processes may be sent to the addresses of the dead
+    meeting = f"attempt {attempt}, meeting {next(_meetings)}"
+    store = dist.PrefixStore(meeting, store)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size)
     try:
