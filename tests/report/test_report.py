@@ -7,11 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from resnetlab.networks.resnet import architecture, with_options
 from resnetlab.paper import curves
 from resnetlab.report.figures import draw_curves
 from resnetlab.report.records import Record, by_network, mean_and_spread
 from resnetlab.report.tables import error_table, page, read_report, write_report
-from resnetlab.report.verdict import verdict
+from resnetlab.report.verdict import option_sentences, verdict
 
 
 def record(network: str, train: float, test: float, seed: int = 0, data: str = "cifar10") -> Record:
@@ -71,6 +72,21 @@ def test_the_verdict_counts_seeds() -> None:
     ]
     assert verdict(by_network(DEGRADED + second)).endswith("in 1 of 2 seeds.")
     assert verdict(by_network(DEGRADED[:1])) == "One depth alone shows nothing about depth."
+
+
+def test_depth_is_compared_within_a_kind_of_block_and_an_option() -> None:
+    runs = [record("resnet34", 9.0, 9.0), record("resnet50", 8.0, 8.0), record("resnet152", 6.0, 6.0)]
+    assert "ResNet-152 ends at 6.00 % training error, ResNet-50 at 8.00 %" in verdict(by_network(runs))
+    assert verdict(by_network(runs[:2])) == "One depth alone shows nothing about depth."
+
+
+def test_options_are_compared_within_a_depth() -> None:
+    row, errors = architecture("resnet34"), {"A": 25.03, "B": 24.52, "C": 24.19}
+    rows = {with_options(row, shortcut=option): error for option, error in errors.items()}  # type: ignore[arg-type]
+    (sentence,) = option_sentences(rows | {architecture("resnet50"): 22.85})
+    assert sentence == (
+        "ResNet-34 by option: A 25.03 %, B 24.52 %, C 24.19 %; C is lowest, 0.84 points below the highest."
+    )
 
 
 def test_only_seeds_that_both_depths_have_are_compared() -> None:

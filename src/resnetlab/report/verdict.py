@@ -40,9 +40,10 @@ class DepthEffect:
 
 
 def depth_effect(summaries: list[Summary], residual: bool) -> DepthEffect | None:
-    """The effect of depth on plain or residual networks, where there are two depths to compare."""
+    """The effect of depth on plain or residual networks, where there are two depths of one block and option."""
     kind = [summary for summary in summaries if summary.residual == residual]
-    return DepthEffect(kind[0], kind[-1]) if len(kind) > 1 else None
+    alike = [s for s in kind if (s.row.block, s.row.shortcut) == (kind[-1].row.block, kind[-1].row.shortcut)]
+    return DepthEffect(alike[0], alike[-1]) if len(alike) > 1 else None
 
 
 def shows_degradation(plain: DepthEffect, residual: DepthEffect) -> list[bool]:
