@@ -91,7 +91,11 @@ def test_records(tmp_path: Path) -> None:
         found = Scored.load(place)
         assert torch.equal(found.scores, PARTS[0].scores)
         assert torch.equal(found.labels, LABELS)
-        assert (found.names, found.classes, found.about) == (PARTS[0].names, CLASSES, PARTS[0].about)
+        assert (found.names, found.classes, found.about) == (
+            PARTS[0].names,
+            CLASSES,
+            PARTS[0].about | {"scores": str(place)},
+        )
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ResnetlabError, match="holds no scores, or is damaged"):
         Scored.load(path)

@@ -1,6 +1,8 @@
 """What all commands share: the application, the console, types of options, checks."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -11,6 +13,7 @@ from rich.progress import track
 from resnetlab.data import ImageSet
 from resnetlab.data.listing import Listing
 from resnetlab.errors import ResnetlabError
+from resnetlab.report.terminal import PLAIN_EVERY_SECONDS
 from resnetlab.training.distributed import World
 
 T = TypeVar("T")
@@ -28,8 +31,21 @@ def say(text: str) -> None:
 
 
 def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """The items, with a bar of progress and the time left, on a terminal."""
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    """The items, with a bar of progress and the time left, on a terminal; elsewhere with a line now and then."""
+    if console.is_terminal:
+        return track(items, what, total, console=console, transient=True)
+    return _told(items, what, total)
+
+
+def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    begun = told = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - told > PLAIN_EVERY_SECONDS:
+            told = now
+            left = f", {timedelta(seconds=round((now - begun) / number * (total - number)))} left" if total else ""
+            say(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
 
 
 def complain(text: str) -> None:

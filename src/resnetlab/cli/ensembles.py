@@ -39,6 +39,7 @@ def ensemble_(
     if out and out.suffix != ".safetensors":
         raise ResnetlabError(f"--out {out}: expected the name of a file that ends in .safetensors")
     parts = [Scored.load(path) for path in scores]
+    choices = [] if choose is None else best_ensembles(parts, choose, by)  # refuse before anything is printed
     rows = []
     for path, part in zip(scores, parts, strict=True):
         found = part.answers()
@@ -50,7 +51,6 @@ def ensemble_(
     where = f"{parts[0].about.get('data', '?')}, {parts[0].about.get('split', '?')}: {len(parts[0].names):,} images."
     print_table(console, Table(header, rows, where))
     if choose is not None:
-        choices = best_ensembles(parts, choose, by)
         best = [
             (
                 ", ".join(str(scores[k]) for k in c.members),

@@ -35,6 +35,7 @@ from resnetlab.training.distributed import World, joined
 from resnetlab.training.run import read_execution
 
 SHOWN = 20  # classes
+SMALL_MAP = 3  # positions
 WORST = 10
 
 
@@ -52,6 +53,7 @@ def evaluate(
     precision: TestPrecision = "float32",
     device: Device = "auto",
     batch_size: Count = None,
+    threads: Count = None,
     workers: Count = None,
     data_dir: Place = None,
 ) -> None:
@@ -70,14 +72,22 @@ def evaluate(
         precision: float32, or bfloat16, which is faster where there are matrix units for it.
         device: auto takes the GPU where there is one.
         batch_size: Views of the model's own size at a time.
+        threads: Processor threads of the network; left out, one a core.
         workers: Threads that read image files; left out, one a core.
         data_dir: Where cifar10 and cifar100 are, or are downloaded to; left out, where they were in training.
     """
-    at_least_one(batch_size=batch_size, workers=workers)
+    at_least_one(batch_size=batch_size, threads=threads, workers=workers)
+    if threads:
+        torch.set_num_threads(threads)
     trained = load_model(model)
     way = chosen_protocol(protocol, trained.preprocessing.fit, scales)
     source, where_data = _source(model, trained, data, data_dir)
     images = images_for(trained, source, where_data, split, on_bad, workers)
+    if protocol == "dense" and min(trained.network.map_size(*trained.preprocessing.fit.crop)) < SMALL_MAP:
+        complain(
+            f"The last feature map of a crop of {max(trained.preprocessing.fit.crop)} pixels is one or two positions, "
+            "mostly zero padding; elsewhere dense testing shows the network what it was never trained on"
+        )
     if out:
         from resnetlab.report.evaluation import check_folder
 

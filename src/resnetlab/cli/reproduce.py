@@ -9,6 +9,7 @@ import tyro
 from resnetlab.cli.common import Count, Name, app, at_least_one, console, introduce, say, watched
 from resnetlab.cli.computed import cost, table1
 from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.protocol import ProtocolName
 from resnetlab.experiments.cell import Cell
 from resnetlab.experiments.definitions import (
     Experiment,
@@ -17,6 +18,7 @@ from resnetlab.experiments.definitions import (
     experiment,
     network_row,
     scale_of,
+    tested_by,
 )
 from resnetlab.experiments.execution import Choice, Device, Execution, choose_device
 from resnetlab.experiments.material import Data, load_data
@@ -121,14 +123,15 @@ def reproduce(
         chosen, scale, seeds=seeds, networks=networks, iterations=iterations, epochs=epochs, image_size=image_size,
         narrow=narrow, changes=set, data=source, data_dir=data_dir, images=numbers.train,
     )  # fmt: skip
+    way = tested_by(chosen, min(cell.recipe.crop_size for cell in wanted.values()))
     started = any((out / key / "execution.json").exists() for key in wanted)
     if dry_run or (World.here().main and chosen.family == "imagenet" and scale != "digits" and not started):
         where = World.here().device(choose_device(device).type)
         before = torch.get_num_threads()
         torch.set_num_threads(threads or before)
-        found = plan(wanted, chosen.protocol, numbers, where, loaded, lambda c: watched(c, "measuring", len(c)))
-        torch.set_num_threads(before)
+        found = plan(wanted, way, numbers, where, loaded, lambda c: watched(c, "measuring", len(c)))
         print_table(console, plan_table(found, where, numbers, read=loaded is not None))
+        torch.set_num_threads(before)
     if dry_run:
         return None
     execution = Execution(device, threads, compile, capture=capture, recompute=recompute, workers=workers)
@@ -137,7 +140,7 @@ def reproduce(
     with joined(World.here().device(choose_device(device).type)):
         interrupted, failed = _run(wanted, out, execution, jobs, seeds)
         wait_for_all()  # or one may look for results before another has written them
-        _report(chosen, wanted, out, folder / name, execution)
+        _report(chosen, way, wanted, out, folder / name, execution)
     if interrupted:
         raise Interrupted("stopped; the same command goes on from there")
     if failed:
@@ -186,22 +189,29 @@ def _run(wanted: dict[str, Cell], out: Path, execution: Execution, jobs: int, se
     return any(end == "interrupted" for end, _ in ends.values()), failed
 
 
-def _report(chosen: Experiment, wanted: dict[str, Cell], out: Path, path: Path, execution: Execution) -> None:
+def _report(
+    chosen: Experiment,
+    way: ProtocolName | None,
+    wanted: dict[str, Cell],
+    out: Path,
+    path: Path,
+    execution: Execution,
+) -> None:
     """Test what has finished, by the experiment's protocol, and write and print its report."""
     records = {key: found for key in wanted for found in finished([out / key])}
     if not records:
         return
-    if chosen.protocol is None:
+    if way is None:
         _curves(list(records.values()), path, chosen)
         return
     tested = []
     for key, record in records.items():
-        watch = lambda items, total, title=record.row.title: watched(items, f"{chosen.protocol}, {title}", total)
-        kept = scores_of_run(out / key, chosen.protocol, execution.device, execution.workers, watch=watch)
+        watch = lambda items, total, title=record.row.title: watched(items, f"{way}, {title}", total)
+        kept = scores_of_run(out / key, way, execution.device, execution.workers, watch=watch)
         tested.append(Tested(record, kept))
     if not World.here().main:
         return
-    tables = [protocol_table(tested, chosen.protocol)]
+    tables = [protocol_table(tested, way, chosen.protocol or way)]
     if chosen.ensemble and len(records) == len(wanted):
         tables.append(ensemble_table(tested))
     from resnetlab.report.figures import draw_experiment  # matplotlib takes a second to come

@@ -91,7 +91,7 @@ def aligned(parts: Sequence[Scored]) -> list[Scored]:
     number = {name: k for k, name in enumerate(first.classes)}
     found = []
     for part in parts:
-        who, whom = (p.about.get("model", "these scores") for p in (part, first))
+        who, whom = (p.about.get("scores") or p.about.get("model", "these scores") for p in (part, first))
         if part.names != first.names:
             raise ResnetlabError(f"{who} was tested on other images than {whom}; an ensemble needs the same")
         if set(part.classes) != set(first.classes):

@@ -65,7 +65,9 @@ class Scored:
             with safe_open(file, "pt") as content:
                 said = json.loads((content.metadata() or {})["resnetlab-scores"])
                 scores, labels = content.get_tensor("scores"), content.get_tensor("labels")
-            return cls(scores, labels, tuple(said["names"]), tuple(said["classes"]), said["about"])
+            return cls(
+                scores, labels, tuple(said["names"]), tuple(said["classes"]), said["about"] | {"scores": str(path)}
+            )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ResnetlabError(
                 f"{file} holds no scores, or is damaged ({error}); "

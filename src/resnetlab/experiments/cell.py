@@ -207,6 +207,10 @@ def _train(cell: Cell, row: Architecture, images: Data, record: RunFolder, wish:
                         break
         record.save(state)
         finish(record, state, found, points, len(images.test))
+    if recipe.exact_statistics and record.result is not None:
+        error = record.result["test_error"]
+        progress = replace(progress, step=recipe.iterations, test_error=error)
+        yield replace(progress, message=f"with exact batch-norm statistics the test error is {error:.2f} %")
     if ended:
         reason = f"{recipe.patience} reports without a better validation error"
         yield replace(progress, step=recipe.iterations, message=f"ended early at step {state.step:,}: {reason}")

@@ -59,6 +59,7 @@ IMAGENET_SCALES: dict[ScaleName, Scale] = {
     "full": Scale("imagenet", "imagenet-8x32", "imagenet-8x32", side_by_side=False),
 }
 PAPER_DATA = ("cifar10", "cifar100")
+LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
 DEEP = 110  # from this depth on the paper warms up (Section 4.2)
 
 
@@ -174,6 +175,15 @@ def cells(
             seen[row] += 1
             found[folder_name(source, row, recipe, cell.seed)] = cell
     return found
+
+
+def tested_by(experiment: Experiment, crop_size: int) -> ProtocolName | None:
+    """The experiment's protocol; ten crops in place of fully convolutional testing for small images.
+
+    A crop of 32 pixels is one position of the last feature map, most of what is seen there is zero padding, and away
+    from the border the network sees what it was never trained on.
+    """
+    return "ten-crop" if experiment.protocol == "dense" and crop_size < LEAST_FOR_DENSE else experiment.protocol
 
 
 def members(experiment: Experiment, scale: ScaleName) -> tuple[str, ...]:

@@ -139,13 +139,14 @@ def _reading(cell: Cell, data: Data, device: torch.device) -> float:
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The mean time of a call, after one that warms up."""
+    """The least time of a call, after one that warms up: other programs make some of them slower."""
     call()
-    done, begun = 0, _now(device)
-    while not done or _now(device) - begun < SECONDS:
+    taken: list[float] = []
+    while not taken or sum(taken) < SECONDS:
+        begun = _now(device)
         call()
-        done += 1
-    return (_now(device) - begun) / done
+        taken.append(_now(device) - begun)
+    return min(taken)
 
 
 def _now(device: torch.device) -> float:

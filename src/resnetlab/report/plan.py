@@ -26,8 +26,8 @@ def plan_table(plans: list[Planned], device: torch.device, numbers: Counted, rea
     return Table(
         header,
         rows,
-        f"{numbers.name}: {numbers.train:,} training and {numbers.test:,} test images. Expected from some seconds of "
-        f"each network on one {where}{threads}, {reading}, one run at a time: {_time(training + testing)}.{share}",
+        f"{numbers.name}: {numbers.train:,} training and {numbers.test:,} test images. Expected from the fastest of "
+        f"some steps of each network on one {where}{threads}, {reading}, one run at a time: {_time(training + testing)}.{share}",
     )
 
 

@@ -14,7 +14,7 @@ from resnetlab.files import replacing, write_json
 from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE5, printed
 from resnetlab.report.records import Record, by_network, mean_and_spread
-from resnetlab.report.tables import Table, is_the_papers, protocol, runs_of
+from resnetlab.report.tables import Table, is_the_papers, runs_of, trained
 from resnetlab.report.verdict import depth_effect, option_sentences, verdict
 
 
@@ -32,7 +32,7 @@ class Tested:
         return found.error, found.top5_error
 
 
-def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
+def protocol_table(tested: list[Tested], way: ProtocolName, papers: ProtocolName) -> Table:
     """Errors of each network by the protocol, the paper's beside them; the difference where the data is its own."""
     ours = all(is_the_papers(one.record) for one in tested)
     top5 = len(tested[0].scores.classes) > TOP
@@ -42,7 +42,7 @@ def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
     rows = []
     for summary in by_network(one.record for one in tested):
         errors = [one.errors for one in tested if one.record.row == summary.row]
-        found = printed(summary.row.name, summary.row.shortcut, way)
+        found = printed(summary.row.name, summary.row.shortcut, papers)
         theirs = (None, None) if found is None else (found.top1_error, found.top5_error)
         cells = [summary.row.title, f"{parameter_count(on_meta(summary.row)) / 1e6:.2f}M"]
         cells.append(mean_and_spread(summary.train_errors))
@@ -53,6 +53,11 @@ def protocol_table(tested: list[Tested], way: ProtocolName) -> Table:
             cells.append("-" if theirs[0] is None else f"{top1 - theirs[0]:+.2f}")
         rows.append(tuple(cells))
     elsewhere = "" if ours else " The paper's errors are on ImageNet's validation images."
+    if way != papers:
+        elsewhere += (
+            " Its protocol, fully convolutional at several scales, is not for crops as small as these: the last feature "
+            "map is a position or two, and mostly zero padding."
+        )
     return Table(header, rows, _protocol(tested) + elsewhere)
 
 
@@ -85,7 +90,7 @@ def write_protocols(tested: list[Tested], tables: list[Table], path: Path, title
     sentence = _sentence(tested, ensembles=len(tables) > 1)
     text = "\n".join(table.markdown() for table in tables)
     with replacing(path.with_suffix(".md")) as temporary:
-        temporary.write_text(f"# {title}\n\n{text}\n{sentence}\n")
+        temporary.write_text(f"# {title}\n\n{sentence}\n\n![{title}]({path.name}.png)\n\n{text}")
     runs = runs_of(records)
     for run, one in zip(runs, tested, strict=True):
         error, top5_error = one.errors
@@ -125,8 +130,9 @@ def _protocol(tested: list[Tested]) -> str:
     narrow = first.record.row.narrow
     narrower = f" The networks have 1/{narrow} of the paper's widths." if narrow > 1 else ""
     return (
-        f"Tested: {first.scores.about['protocol']}; {len(first.scores.names):,} images.{narrower} Trained: "
-        + protocol([one.record for one in tested])
+        f"Data: {first.record.data}, {first.record.config['data']['split']}. "
+        f"Errors: {first.scores.about['protocol']}; {len(first.scores.names):,} test images.{narrower} "
+        + trained([one.record for one in tested])
     )
 
 

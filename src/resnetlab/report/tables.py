@@ -58,14 +58,23 @@ def is_the_papers(record: Record) -> bool:
 def protocol(records: list[Record]) -> str:
     """Data, split, views, seeds, which iteration, hardware: what a number is never shown without."""
     first = records[0]
-    recipe, data = first.config["recipe"], first.config["data"]
+    data = first.config["data"]
+    return (
+        f"Data: {data['name']}, {data['split']} ({first.result['test_images']:,} test images). "
+        f"Test: {first.result['protocol']}. {trained(records)}"
+    )
+
+
+def trained(records: list[Record]) -> str:
+    """How networks were trained, what their training error is, and on what."""
+    first = records[0]
+    recipe = first.config["recipe"]
     seeds = sorted({record.seed for record in records})
     machines = sorted({_machine(record.result["environment"]) for record in records})
     last = [0, *(point["step"] for point in first.curve)][-2:]
     return (
-        f"Data: {data['name']}, {data['split']} ({first.result['test_images']:,} test images). "
-        f"Test: {first.result['protocol']}. Training error: augmented batches of the last "
-        f"{last[1] - last[0]:,} iterations. Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "
+        f"Training error: augmented batches of the last {last[1] - last[0]:,} iterations. "
+        f"Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "
         f"{recipe['batch_size']} images, {recipe['precision']}. "
         f"{'Seed' if len(seeds) == 1 else 'Seeds'}: {', '.join(map(str, seeds))}. Trained on: {', '.join(machines)}."
     )

@@ -77,6 +77,7 @@ def print_table(console: Console, table: Table) -> None:
     """The table, its protocol under it."""
     grid = Grid(*table.header)
     for k, column in enumerate(grid.columns):
+        column.overflow = "fold"  # a number that is cut off is none
         column.justify = "right" if all(_numeric(row[k]) for row in table.rows) else "left"
     for row in table.rows:
         grid.add_row(*row)
