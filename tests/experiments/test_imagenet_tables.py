@@ -13,7 +13,7 @@ import torch
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments import plan
-from resnetlab.experiments.definitions import EXPERIMENTS, cells, experiment
+from resnetlab.experiments.definitions import EXPERIMENTS, cells, experiment, tested_by
 from resnetlab.networks.measure import multiply_adds, on_meta
 from resnetlab.networks.resnet import architecture
 from resnetlab.paper.tables import TABLE2, TABLE3, TABLE4, printed
@@ -72,6 +72,14 @@ def test_runs_are_shared() -> None:
     assert all(cell.network.narrow == 8 for cell in table3.values())
 
 
+def test_small_crops_are_not_tested_fully_convolutionally() -> None:
+    ways = {(name, size): tested_by(experiment(name), size) for name in IMAGENET for size in (32, 224)}
+    assert ways["table4", 224] == ways["table5", 224] == "dense"
+    assert {way for (name, size), way in ways.items() if size == 32 and name != "figure4"} == {"ten-crop"}
+    assert ways["figure4", 32] == ways["figure4", 224] == "center"
+    assert tested_by(experiment("table6"), 224) is None
+
+
 def test_options_are_named() -> None:
     found = cells(experiment("options"), "digits")
     assert [(c.network.name, c.network.shortcut) for c in found.values()][:3] == [
@@ -96,7 +104,8 @@ def test_from_start_to_tables(tmp_path: Path) -> None:
     text = resnetlab(tmp_path, "reproduce", "table5", *SMALL, "--networks", "resnet18-A", "resnet18-A", "plain18")
     assert "all 3" in text
     assert "1/8 of the paper's widths" in " ".join(text.split())
-    assert "fully convolutional, shorter sides 32, 37, 55, 69, 91, and mirrored" in " ".join(text.split())
+    assert "Errors: 10-crop, shorter side 37, softmax averaged" in " ".join(text.split())
+    assert "is not for crops as small as these" in " ".join(text.split())
     runs = tmp_path / "runs"
     record = json.loads((runs / "table5-digits/table5.json").read_text())
     assert [(run["network"], run["seed"]) for run in record["runs"]] == [
@@ -106,7 +115,7 @@ def test_from_start_to_tables(tmp_path: Path) -> None:
     ]
     stamps = {path: path.stat().st_mtime_ns for path in runs.glob("*/model.safetensors")}
     assert len(stamps) == 3
-    assert len(list(runs.glob("*/scores-dense.safetensors"))) == 3
+    assert len(list(runs.glob("*/scores-ten-crop.safetensors"))) == 3
     resnetlab(tmp_path, "reproduce", "table2", *SMALL, "--networks", "resnet18-A", "plain18")
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/model.safetensors")} == stamps
     assert {path.suffix for path in (runs / "table2-digits").iterdir()} == {".md", ".json", ".png", ".svg"}

@@ -85,8 +85,8 @@ def evaluate(
     images = images_for(trained, source, where_data, split, on_bad, workers)
     if protocol == "dense" and min(trained.network.map_size(*trained.preprocessing.fit.crop)) < SMALL_MAP:
         complain(
-            f"The last feature map of a crop of {max(trained.preprocessing.fit.crop)} pixels is one or two positions, "
-            "mostly zero padding; elsewhere dense testing shows the network what it was never trained on"
+            f"The last feature map of {max(trained.preprocessing.fit.crop)} pixels is one or two positions, mostly "
+            "zero padding; elsewhere dense testing shows the network what it was never trained on"
         )
     if out:
         from resnetlab.report.evaluation import check_folder

@@ -35,11 +35,8 @@ def draw_experiment(records: list[Record], path: Path, title: str) -> None:
     """The figure of an experiment; Figure 1 is told by its file's name, `figure1`."""
     runs = max(sum(other.row == record.row for other in records) for record in records)
     narrow = records[0].row.narrow
-    subtitle = (
-        f"{records[0].data}"
-        + (f", networks of 1/{narrow} width" if narrow > 1 else "")
-        + (f", mean and range of {runs} runs each" if runs > 1 else "")
-    )
+    subtitle = records[0].data + (f", networks of 1/{narrow} width" if narrow > 1 else "")
+    subtitle += f", mean and range of {runs} runs each" if runs > 1 else ""
     draw_curves(records, path, f"{title}\n{subtitle}", beside_paper(records), train_left=path.stem == "figure1")
 
 

@@ -27,7 +27,8 @@ def plan_table(plans: list[Planned], device: torch.device, numbers: Counted, rea
         header,
         rows,
         f"{numbers.name}: {numbers.train:,} training and {numbers.test:,} test images. Expected from the fastest of "
-        f"some steps of each network on one {where}{threads}, {reading}, one run at a time: {_time(training + testing)}.{share}",
+        f"some steps of each network on one {where}{threads}, {reading}, one run at a time: "
+        f"{_time(training + testing)}.{share}",
     )
 
 

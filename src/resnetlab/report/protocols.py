@@ -55,8 +55,8 @@ def protocol_table(tested: list[Tested], way: ProtocolName, papers: ProtocolName
     elsewhere = "" if ours else " The paper's errors are on ImageNet's validation images."
     if way != papers:
         elsewhere += (
-            " Its protocol, fully convolutional at several scales, is not for crops as small as these: the last feature "
-            "map is a position or two, and mostly zero padding."
+            " Its protocol, fully convolutional at several scales, is not for crops as small as these: the last "
+            "feature map is a position or two, and mostly zero padding."
         )
     return Table(header, rows, _protocol(tested) + elsewhere)
 
