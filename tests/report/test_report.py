@@ -9,6 +9,7 @@ from PIL import Image
 
 from resnetlab.networks.resnet import architecture, with_options
 from resnetlab.paper import curves
+from resnetlab.report import protocols
 from resnetlab.report.figures import draw_curves
 from resnetlab.report.records import Record, by_network, mean_and_spread
 from resnetlab.report.tables import error_table, page, read_report, write_report
@@ -160,13 +161,21 @@ def test_reports_are_for_reading_and_for_machines(tmp_path: Path) -> None:
     assert read_report(tmp_path / "r" / "figure6.json") == ("Figure 6", DEGRADED)
 
 
-TRAINED = [path for path in sorted(RESULTS.glob("*/*.json")) if "runs" in json.loads(path.read_text())]
+RECORDS = {path: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/*.json"))}
+TESTED = [path for path, record in RECORDS.items() if "tables" in record]
+TRAINED = [path for path, record in RECORDS.items() if "runs" in record and path not in TESTED]
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_pages_of_results_are_made_from_their_records(path: Path) -> None:
     title, records = read_report(path)
     assert path.with_suffix(".md").read_text() == page(records, title)
+
+
+@pytest.mark.parametrize("path", TESTED, ids=lambda path: path.stem)
+def test_pages_of_tables_are_made_from_their_records(path: Path) -> None:
+    assert path.with_suffix(".md").read_text() == protocols.page(RECORDS[path], path.stem)
+    assert path.with_suffix(".png").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Tables 2 to 5: finished runs tested by the paper's protocols, with its numbers beside them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import mean
@@ -85,20 +85,25 @@ def ensemble_table(tested: list[Tested]) -> Table:
 
 
 def write_protocols(tested: list[Tested], tables: list[Table], path: Path, title: str) -> str:
-    """`path`.md for reading and `path`.json as a record; the sentence that they come to."""
-    records = [one.record for one in tested]
+    """`path`.json as a record, and `path`.md made of it for reading; the sentence that they come to."""
     sentence = _sentence(tested, ensembles=len(tables) > 1)
-    text = "\n".join(table.markdown() for table in tables)
-    with replacing(path.with_suffix(".md")) as temporary:
-        temporary.write_text(f"# {title}\n\n{sentence}\n\n![{title}]({path.name}.png)\n\n{text}")
-    runs = runs_of(records)
+    runs = runs_of([one.record for one in tested])
     for run, one in zip(runs, tested, strict=True):
         error, top5_error = one.errors
         run["tested"] = {**one.scores.about, "images": len(one.scores.names), "top1_error": error}
         run["tested"] |= {"top5_error": top5_error} if len(one.scores.classes) > TOP else {}
-    tables_ = [{"header": table.header, "rows": table.rows, "protocol": table.protocol} for table in tables]
-    write_json(path.with_suffix(".json"), {"title": title, "tables": tables_, "verdict": sentence, "runs": runs})
+    record = {"title": title, "tables": [asdict(table) for table in tables], "verdict": sentence, "runs": runs}
+    write_json(path.with_suffix(".json"), record)
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(page(record, path.name))
     return sentence
+
+
+def page(record: dict[str, Any], name: str) -> str:
+    """The record as Markdown, beside a picture of its name."""
+    found = [Table(tuple(t["header"]), [tuple(row) for row in t["rows"]], t["protocol"]) for t in record["tables"]]
+    tables = "\n".join(table.markdown() for table in found)
+    return f"# {record['title']}\n\n{record['verdict']}\n\n![{record['title']}]({name}.png)\n\n{tables}"
 
 
 def _sentence(tested: list[Tested], ensembles: bool) -> str:
