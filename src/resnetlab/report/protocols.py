@@ -15,7 +15,7 @@ from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.paper.tables import TABLE5, printed
 from resnetlab.report.records import Record, by_network, mean_and_spread
 from resnetlab.report.tables import Table, is_the_papers, runs_of, trained
-from resnetlab.report.verdict import depth_effect, option_sentences, verdict
+from resnetlab.report.verdict import depth_effect, depth_verdict, option_sentences
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _sentence(tested: list[Tested], ensembles: bool) -> str:
     by_row = {row: mean(one.errors[0] for one in group) for row, group in _by_row(tested)}
     sentences = option_sentences(by_row) if not ensembles else []
     if not ensembles and any(depth_effect(summaries, residual) for residual in (False, True)):
-        sentences.insert(0, verdict(summaries))
+        sentences.insert(0, depth_verdict(summaries))
     if ensembles:
         found = ensemble([one.scores for one in tested]).answers()
         singles = [one.scores.answers() for one in tested]

@@ -52,7 +52,13 @@ def shows_degradation(plain: DepthEffect, residual: DepthEffect) -> list[bool]:
 
 
 def verdict(summaries: list[Summary]) -> str:
-    """One sentence on what these runs show, whichever way it went."""
+    """What these runs show, whichever way it went: of shortcut options where there are several, else of depth."""
+    options = option_sentences({summary.row: mean(summary.test_errors) for summary in summaries})
+    return "Test errors: " + " ".join(options) if options else depth_verdict(summaries)
+
+
+def depth_verdict(summaries: list[Summary]) -> str:
+    """One sentence on what depth did."""
     plain, residual = (depth_effect(summaries, residual) for residual in (False, True))
     sentences = [effect.sentence() for effect in (plain, residual) if effect is not None]
     if not sentences:
