@@ -218,11 +218,11 @@ def default_recipe(source: str, row: Architecture, started: bool = False) -> str
     """The recipe for a data set: the paper's on CIFAR, `digits` on the digits; for networks of ImageNet's size, on
     image files, `modern`, or `finetune` where training starts from weights; else `short`.
     """
-    if row.stem == "imagenet":
-        return "digits-imagenet" if source == "digits" else "finetune" if started else "modern"
     for at in SCALES.values():
         if source == at.data or (source in PAPER_DATA and at.data in PAPER_DATA):
             return at.deep_recipe if row.depth >= DEEP else at.recipe
+    if row.stem == "imagenet":
+        return "finetune" if started else "modern"
     return "short"
 
 
