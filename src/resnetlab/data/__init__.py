@@ -39,5 +39,5 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None) -> 
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
     if path.exists():
-        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv, .npz or .tar file")
+        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv or .npz or .tar file")
     raise ResnetlabError(f"no data set and no file or folder is called {source!r}: {near_matches(source, NAMED)}")
