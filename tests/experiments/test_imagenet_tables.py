@@ -13,7 +13,7 @@ import torch
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments import plan
-from resnetlab.experiments.definitions import EXPERIMENTS, cells, experiment, tested_by
+from resnetlab.experiments.definitions import EXPERIMENTS, cells, experiment, protocol_of
 from resnetlab.networks.measure import multiply_adds, on_meta
 from resnetlab.networks.resnet import architecture
 from resnetlab.paper.tables import TABLE2, TABLE3, TABLE4, printed
@@ -73,11 +73,11 @@ def test_runs_are_shared() -> None:
 
 
 def test_small_crops_are_not_tested_fully_convolutionally() -> None:
-    ways = {(name, size): tested_by(experiment(name), size) for name in IMAGENET for size in (32, 224)}
+    ways = {(name, size): protocol_of(experiment(name), size) for name in IMAGENET for size in (32, 224)}
     assert ways["table4", 224] == ways["table5", 224] == "dense"
     assert {way for (name, size), way in ways.items() if size == 32 and name != "figure4"} == {"ten-crop"}
     assert ways["figure4", 32] == ways["figure4", 224] == "center"
-    assert tested_by(experiment("table6"), 224) is None
+    assert protocol_of(experiment("table6"), 224) is None
 
 
 def test_options_are_named() -> None:
@@ -181,7 +181,7 @@ def test_views_cost_what_they_are_planned_to() -> None:
         (("table3", "--scale", "folder"), "with --data FOLDER"),
         (("table6", "--scale", "folder"), "has the scales digits, full"),
         (("table6", "--narrow", "2"), "are for Tables 2 to 5"),
-        (("table3", "--narrow", "5"), "which 5 does not divide"),
+        (("table3", "--narrow", "5"), "its first 64 filters must divide"),
         (("table3", "--rounds", "2"), "are for cost"),
         (("table7",), "did you mean table"),
         (("table2", "--networks", "resnet19"), "did you mean resnet18"),

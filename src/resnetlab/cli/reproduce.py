@@ -17,8 +17,8 @@ from resnetlab.experiments.definitions import (
     cells,
     experiment,
     network_row,
+    protocol_of,
     scale_of,
-    tested_by,
 )
 from resnetlab.experiments.execution import Choice, Device, Execution, choose_device
 from resnetlab.experiments.material import Data, load_data
@@ -123,7 +123,7 @@ def reproduce(
         chosen, scale, seeds=seeds, networks=networks, iterations=iterations, epochs=epochs, image_size=image_size,
         narrow=narrow, changes=set, data=source, data_dir=data_dir, images=numbers.train,
     )  # fmt: skip
-    way = tested_by(chosen, min(cell.recipe.crop_size for cell in wanted.values()))
+    way = protocol_of(chosen, min(cell.recipe.crop_size for cell in wanted.values()))
     started = any((out / key / "execution.json").exists() for key in wanted)
     if dry_run or (World.here().main and chosen.family == "imagenet" and scale != "digits" and not started):
         where = World.here().device(choose_device(device).type)

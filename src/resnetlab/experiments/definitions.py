@@ -177,7 +177,7 @@ def cells(
     return found
 
 
-def tested_by(experiment: Experiment, crop_size: int) -> ProtocolName | None:
+def protocol_of(experiment: Experiment, crop_size: int) -> ProtocolName | None:
     """The experiment's protocol; ten crops in place of fully convolutional testing for small images.
 
     A crop of 32 pixels is one position of the last feature map, most of what is seen there is zero padding, and away
