@@ -7,11 +7,9 @@ from itertools import combinations
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.answers import TOP
+from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.scores import Scored
 
 MOST = 200_000  # ensembles that are tried
@@ -67,16 +65,10 @@ def best_ensembles(parts: Sequence[Scored], size: int, by: By = "top-5") -> list
     found = []
     for members in combinations(range(len(parts)), size):
         total = sum((same[k].scores for k in members[1:]), same[members[0]].scores)
-        top = hits(total, first.labels)
-        found.append(Choice(members, int((~top[:, 0]).sum()), int((~top.any(1)).sum()), len(first.labels)))
+        answers = Answers.of_scores(total, first.labels, first.classes)
+        found.append(Choice(members, answers.errors, answers.top5_errors, len(answers)))
     key = (lambda c: (c.top5_errors, c.errors)) if by == "top-5" else (lambda c: (c.errors, c.top5_errors))
     return sorted(found, key=key)
-
-
-def hits(scores: Tensor, labels: Tensor) -> Bool[Tensor, "n top"]:
-    """Whether the likeliest, second likeliest ... fifth likeliest class of each image is its own."""
-    top: Tensor = scores.topk(min(TOP, scores.shape[1]), 1).indices == labels[:, None]
-    return top
 
 
 def aligned(parts: Sequence[Scored]) -> list[Scored]:
