@@ -23,19 +23,21 @@ import torchvision
 import tyro
 from PIL import Image
 
-from resnetlab.data import Fit, ImageSet, Preprocessing
-from resnetlab.data import load as load_data
-from resnetlab.evaluation.labels import by_name
+from resnetlab.choices import EngineName, EnginePrecision
+from resnetlab.data.dataset import Dataset, Pixels
+from resnetlab.data.named import load as load_data
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
+from resnetlab.evaluation.class_order import by_name
 from resnetlab.files import write_json
-from resnetlab.inference.engines import Engine, EngineName, Precision, Run, open_engine
+from resnetlab.inference.engines import Engine, Run, open_engine
 from resnetlab.inference.int8 import CALIBRATION_IMAGES, export_int8
-from resnetlab.models import Model, save
-from resnetlab.models.importing import IMAGENET_MEAN, IMAGENET_STD, import_weights
+from resnetlab.models.importing import import_weights
+from resnetlab.models.modelfile import Model, save
 from resnetlab.models.onnxfile import export_onnx
 from resnetlab.networks.resnet import build
 from resnetlab.training.provenance import environment
 
-ENGINES: list[tuple[EngineName, Precision]] = [
+ENGINES: list[tuple[EngineName, EnginePrecision]] = [
     ("torch", "auto"),
     ("torch", "float32"),
     ("onnxruntime", "auto"),
@@ -184,7 +186,9 @@ def _engines(model: Model, pictures: list[Path], folder: Path, threads: int) -> 
     return opened
 
 
-def _answers(weights: Path, data: ImageSet, folder: Path, threads: int) -> dict[str, Any]:
+def _answers(weights: Path, data: Dataset, folder: Path, threads: int) -> dict[str, Any]:
+    assert isinstance(data.train, Pixels)
+    assert isinstance(data.test, Pixels)
     model = import_weights(weights).model
     step = -(-len(data.train) // CALIBRATION_IMAGES)
     pictures = _written(data.train.pixels[::step].numpy(), folder / "calibration")

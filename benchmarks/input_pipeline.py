@@ -17,20 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from resnetlab.data import Fit, Preprocessing
-from resnetlab.data.layouts import File, Split
-from resnetlab.data.listing import Listing, list_images
+from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.pack import pack
 from resnetlab.data.photos import Augmentation, PhotoStream
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
+from resnetlab.data.sources.splitting import list_images
 from resnetlab.files import write_json
-from resnetlab.models.importing import IMAGENET_MEAN, IMAGENET_STD
 from resnetlab.training.provenance import environment
 
 BATCH = 32
@@ -86,11 +84,12 @@ def _ways(photos: Path, folder: Path, cores: int) -> dict[str, Way]:
         tar.extractall(folder / "photos", filter="data")
     paths = sorted(path for path in (folder / "photos").rglob("*") if path.is_file())
     files = tuple(File(path.name, str(path)) for path in paths)
-    split = Split(files, np.arange(len(files)))
-    listing = Listing("photos", tuple(str(k) for k in range(len(files))), split, split[np.arange(2)])
-    for reason in pack(listing, folder / "packed", PACKED, 90):
+    split = Files(files, torch.arange(len(files)))
+    dataset = Dataset("photos", tuple(str(k) for k in range(len(files))), split, split[:2])
+    for reason in pack(dataset, folder / "packed", PACKED, 90):
         assert reason is None, reason
     packed = list_images(folder / "packed").train
+    assert isinstance(packed, Files)
     return {
         PEER: _torchvision(paths),
         "random area (modern)": _stream(split, AREA, cores),
@@ -122,7 +121,7 @@ def _torchvision(paths: list[Path]) -> Way:
     return batch
 
 
-def _stream(split: Split, augmentation: Augmentation, cores: int, as_bytes: bool = False) -> Way:
+def _stream(split: Files, augmentation: Augmentation, cores: int, as_bytes: bool = False) -> Way:
     """As on a processor; or `as_bytes`, as it sends them to a GPU, which preprocesses them."""
     preprocessing = Preprocessing.by_channel(Fit.square(256, 224), IMAGENET_MEAN, IMAGENET_STD)
     stream = PhotoStream(split, preprocessing, augmentation, BATCH, 0, torch.device("cpu"), threads=cores)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 import tyro
 
-from resnetlab.data.folder import load_folder
+from resnetlab.data.dataset import Pixels
+from resnetlab.data.sources.resident import load_folder
 
 RESNETLAB = (sys.executable, "-c", "from resnetlab.cli import main; main()")
 NETWORKS = ("cifar_plain20", "cifar_plain56", "cifar_resnet20", "cifar_resnet56")
@@ -76,6 +77,8 @@ def unpack(archive: Path, images: int | None) -> None:
             members = [member for member in members if int(Path(member.name).stem) < images]
         file.extractall(folder, members, filter="data")
     found = load_folder(folder)
+    assert isinstance(found.train, Pixels)
+    assert isinstance(found.test, Pixels)
     numbers = [tensor.numpy() for part in (found.train, found.test) for tensor in (part.pixels, part.labels)]
     x_train, y_train, x_test, y_test = numbers
     classes = np.array(found.classes)

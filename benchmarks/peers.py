@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from resnetlab.data.images import Images
+from resnetlab.data.dataset import Pixels
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -20,7 +20,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class Pictures(Dataset[tuple[Any, int]]):
     """One PIL image at a time, as `torchvision.datasets.CIFAR10` gives it."""
 
-    def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor] | None = None) -> None:
+    def __init__(self, images: Pixels, transform: Callable[[Image.Image], Tensor] | None = None) -> None:
         self.pixels, self.labels = images.pixels.numpy(), images.labels.tolist()
         self.transform = transform
 
@@ -33,7 +33,7 @@ class Pictures(Dataset[tuple[Any, int]]):
 
 
 def tutorial(
-    network: nn.Module, images: Images, batch_size: int, workers: int, device: torch.device
+    network: nn.Module, images: Pixels, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[float]:
     """As CIFAR-10 tutorials and repositories: transforms of PIL images, a `DataLoader`, eager float32."""
     transform = T.Compose(
@@ -52,7 +52,7 @@ def tutorial(
 
 
 def torchvision_reference(
-    network: nn.Module, images: Images, batch_size: int, workers: int, device: torch.device
+    network: nn.Module, images: Pixels, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[float]:
     """As torchvision's reference scripts: its v2 transforms, mixed precision, metrics read after every step."""
     transform = v2.Compose(
@@ -82,7 +82,7 @@ def torchvision_reference(
 
 
 def timm_train(
-    network: nn.Module, images: Images, batch_size: int, workers: int, device: torch.device
+    network: nn.Module, images: Pixels, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[float]:
     """As timm's training script: its loader (prefetching on a GPU), its optimizer, bfloat16, channels last."""
     loader = create_loader(

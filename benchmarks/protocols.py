@@ -10,7 +10,6 @@ images a second stand the multiply-adds a second of each, and those that one lar
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from resnetlab.data import Fit, Preprocessing
-from resnetlab.data.labels import imagenet
-from resnetlab.data.layouts import Split, find_images
-from resnetlab.data.preprocessing import open_image
+from resnetlab.choices import ProtocolName
+from resnetlab.data.class_names import imagenet
+from resnetlab.data.dataset import Files
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing, open_image
 from resnetlab.data.reading import read_each
-from resnetlab.evaluation.protocol import Protocol, ProtocolName, protocol
+from resnetlab.data.sources.layouts import find_images
+from resnetlab.evaluation.protocol import Protocol, protocol
 from resnetlab.evaluation.scores import fast, score
 from resnetlab.evaluation.views import SCALES
 from resnetlab.files import write_json
-from resnetlab.models import Model
-from resnetlab.models.importing import IMAGENET_MEAN, IMAGENET_STD
-from resnetlab.networks import build
+from resnetlab.models.modelfile import Model
 from resnetlab.networks.measure import multiply_adds, on_meta
+from resnetlab.networks.resnet import build
 from resnetlab.training.provenance import environment
 
 CPU = torch.device("cpu")
 CONVOLUTION = (16, 256, 28)  # images, channels in and out, side
-Way = Callable[[Split], Tensor]
+Way = Callable[[Files], Tensor]
 
 
 def main(
@@ -64,7 +63,7 @@ def main(
     theirs = getattr(torchvision.models, network)().eval()
     model = _same(theirs, network)
     split = find_images(photos).all()[1]
-    split = split[np.random.default_rng(0).permutation(len(split))]
+    split = split[torch.from_numpy(np.random.default_rng(0).permutation(len(split)))]
     literal: dict[ProtocolName, Way] = {
         "ten-crop": lambda part: _ten_crop(theirs, part),
         "dense": lambda part: _dense(theirs, part),
@@ -116,12 +115,12 @@ def _same(theirs: nn.Module, network: str) -> Model:
 
 
 def _measure(
-    model: Model, how: Protocol, literal: Way, split: Split, count: int, rounds: int
+    model: Model, how: Protocol, literal: Way, split: Files, count: int, rounds: int
 ) -> dict[str, float | str]:
     network = fast(model, CPU, "float32")
 
-    def ours(part: Split) -> Tensor:
-        return score(model, how, read_each(part, how.cut), len(part), CPU, network=network)
+    def ours(part: Files) -> Tensor:
+        return how.logits(score(model, how, read_each(part, how.cut), len(part), CPU, network=network)).softmax(1)
 
     taken: dict[str, list[float]] = {"literal": [], "resnetlab": []}
     work, difference = 0, 0.0
@@ -146,13 +145,12 @@ def _measure(
     }
 
 
-def _blocks(split: Split, count: int, rounds: int) -> Iterator[Split]:
-    numbers = iter(range(len(split)))
-    for _ in range(rounds):
-        yield split[list(islice(numbers, count))]
+def _blocks(split: Files, count: int, rounds: int) -> Iterator[Files]:
+    for first in range(0, rounds * count, count):
+        yield split[torch.arange(first, first + count) % len(split)]
 
 
-def _work(model: Model, how: Protocol, part: Split) -> int:
+def _work(model: Model, how: Protocol, part: Files) -> int:
     """Multiply-adds of the network over all views."""
     network, total = on_meta(model.network.architecture), 0
     for file in part.files:
@@ -164,7 +162,7 @@ def _work(model: Model, how: Protocol, part: Split) -> int:
 
 
 @torch.inference_mode()
-def _ten_crop(network: nn.Module, part: Split) -> Tensor:
+def _ten_crop(network: nn.Module, part: Files) -> Tensor:
     cut = v2.Compose([v2.Resize(256), v2.TenCrop(224)])
     rows = []
     for file in part.files:
@@ -174,7 +172,7 @@ def _ten_crop(network: nn.Module, part: Split) -> Tensor:
 
 
 @torch.inference_mode()
-def _dense(network: Any, part: Split) -> Tensor:
+def _dense(network: Any, part: Files) -> Tensor:
     rows = []
     for file in part.files:
         image, scores = open_image(file.read(), file.name).convert("RGB"), []

@@ -23,20 +23,24 @@ from typing import Any
 import torch
 import tyro
 from torch import nn
+from torch.nn import functional as F
 
 from benchmarks.peers import PEERS
 from resnetlab.data.augment import per_pixel_mean
-from resnetlab.data.images import Images
+from resnetlab.data.dataset import Pixels
+from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 from resnetlab.files import write_json
+from resnetlab.networks.architecture import architecture
 from resnetlab.networks.measure import multiply_adds, on_meta
 from resnetlab.networks.recompute import recomputed
-from resnetlab.networks.resnet import architecture, build
+from resnetlab.networks.resnet import build
+from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import CapturedStep
 from resnetlab.training.loop import Stepped, launched, objective, start, train
+from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Precision
-from resnetlab.training.recipes import CIFAR
 
 PEER = "tutorial"
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
@@ -74,7 +78,7 @@ WAYS = {
 }
 
 
-def ours(network: str, images: Images, batch_size: int, way: Way, device: torch.device) -> Iterator[None]:
+def ours(network: str, images: Pixels, batch_size: int, way: Way, device: torch.device) -> Iterator[None]:
     """The product's own loop, a step of each of the runs at a time."""
     runs = [_one(network, images.to(device), batch_size, way, device, seed) for seed in range(way.at_once)]
     streams: list[Any] = [None] * way.at_once
@@ -87,14 +91,16 @@ def ours(network: str, images: Images, batch_size: int, way: Way, device: torch.
         yield
 
 
-def _one(network: str, images: Images, batch_size: int, way: Way, device: torch.device, seed: int) -> Iterator[None]:
+def _one(network: str, images: Pixels, batch_size: int, way: Way, device: torch.device, seed: int) -> Iterator[None]:
     recipe = replace(CIFAR, iterations=10**9, precision=way.precision, batch_size=batch_size)
     deep = architecture(network).depth > 250
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
-    stream = Stream(images, per_pixel_mean(images.pixels), batch_size, seed, recipe.padding, recipe.flip)
-    forward = objective(state.network, recipe, device, way.compiled, by_block=deep)
+    preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.pixels))
+    stream = Stream(images, preprocessing, batch_size, seed, recipe.padding, recipe.flip)
+    sums = CLASSIFICATION.sums
+    forward = objective(state.network, recipe, device, F.cross_entropy, sums, compiled=way.compiled, by_block=deep)
     step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
-    for event in train(state, step, recipe):
+    for event in train(state, step, recipe, CLASSIFICATION.means):
         if isinstance(event, Stepped):
             yield
 
@@ -132,7 +138,7 @@ def main(
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
     torch.set_num_threads(threads or torch.get_num_threads())
     where = torch.device(device)
-    data = Images(torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,)))
+    data = Pixels(torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,)))
     trainers: dict[str, tuple[int, Iterator[object]]] = {}
     if peers:
         for name, trainer in PEERS.items():

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
+from resnetlab.analysis.structure import compared_structure
 from resnetlab.cli import main
-from resnetlab.data.images import ImageSet, image_set
+from resnetlab.data.dataset import Dataset, pixel_dataset
 
 signal.signal(
     signal.SIGINT, signal.default_int_handler
@@ -32,7 +34,7 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def tiny() -> ImageSet:
+def tiny() -> Dataset:
     """48 + 16 colour images of 8x8 pixels in 4 classes told apart by brightness."""
     random = np.random.default_rng(0)
 
@@ -41,11 +43,11 @@ def tiny() -> ImageSet:
         noise = random.integers(0, 40, (count, 8, 8, 3))
         return (labels[:, None, None, None] * 60 + noise).astype(np.uint8), labels
 
-    return image_set("tiny", part(48), part(16), ("a", "b", "c", "d"))
+    return pixel_dataset("tiny", part(48), part(16), ("a", "b", "c", "d"))
 
 
 @pytest.fixture
-def tiny_npz(tmp_path: Path, tiny: ImageSet) -> Path:
+def tiny_npz(tmp_path: Path, tiny: Dataset) -> Path:
     """The same as a file."""
     path = tmp_path / "tiny.npz"
     arrays = {
@@ -62,6 +64,13 @@ def tiny_npz(tmp_path: Path, tiny: ImageSet) -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # networks are small, and threads that wait for each other slow down a busy machine
+
+
+@pytest.fixture(scope="session")
+def structure() -> dict[str, Any]:
+    """What is computed of Table 1 and Figure 3; not to be changed."""
+    return compared_structure()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writes: a file is complete or does not exist."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file or folder to, which takes the name `path` once it is on disk.
+    """Yield a temporary path for a file or folder; rename it to `path` once it is on disk.
 
-    If anything fails in between, what was at `path` stays, and what was written is removed.
+    On failure, `path` is unchanged and the temporary file or folder is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -30,13 +30,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """`content` as readable JSON, written whole or not at all."""
+    """Write `content` atomically as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSON-lines file; a last line that was cut short is left out."""
+    """The complete lines of a JSON Lines file; an incomplete last line is ignored."""
     if not path.exists():
         return []
     *lines, _ = path.read_text().split("\n")
@@ -44,7 +44,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk itself."""
+    """Flush a file or folder to disk (fsync)."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

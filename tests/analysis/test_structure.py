@@ -2,9 +2,9 @@
 
 import pytest
 
-from resnetlab.analysis.structure import Count, agreement, counts, structure_record, table1_rows, vgg_cost
+from resnetlab.analysis.structure import Count, agreement, counts, table1_rows, vgg_cost
+from resnetlab.networks.architecture import architecture
 from resnetlab.networks.measure import parameter_count
-from resnetlab.networks.resnet import architecture
 from resnetlab.paper.tables import COUNTS, TABLE1, TABLE1_STAGES
 
 EXACT = {  # multiply-adds of one image of 224x224, as other implementations count them
@@ -92,7 +92,7 @@ def test_vgg_against_torchvision(depth: int) -> None:
     assert cost.fully_connected == sum(layer.multiply_adds for layer in layers if layer.name.startswith("classifier"))
 
 
-def test_the_share_of_section_3_3() -> None:
-    share = structure_record()["plain34_percent_of_vgg19"]
+def test_the_share_of_section_3_3(structure: dict) -> None:
+    share = structure["plain34_percent_of_vgg19"]
     assert share["computed"] == pytest.approx(18.564, abs=1e-3)
     assert share["agreement"] == "cut"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from resnetlab.data.preprocessing import read_image
-from resnetlab.models import load
+from resnetlab.models.modelfile import load
 
 Command = Callable[..., int]
 TRAIN = ("train", "--data", "photos", "--network", "cifar_resnet8", "--recipe", "modern", "--image-size", "32")
@@ -48,7 +48,7 @@ def test_all_there_is_to_know(command: Command, run: Path, capsys: pytest.Captur
         assert (run / "evaluation" / name).exists()  # training leaves the same
     (Path("report") / "thesis.tex").write_text("x")
     assert command("evaluate", "run", "--out", "report") == 2
-    assert "holds other things" in capsys.readouterr().err
+    assert "holds other files" in capsys.readouterr().err
 
 
 def test_other_folders_are_matched_by_name(
@@ -100,7 +100,7 @@ def test_files_that_cannot_be_read(
 def test_chance_is_called_out(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*TRAIN[:-3], "report_every=12", "learning_rate=1e-9", "ema=0.0", "--out", "run") == 0
     assert command("evaluate", "run", "--split", "all") == 0
-    assert "That is what guessing gives" in capsys.readouterr().err
+    assert "Guessing gives the same error" in capsys.readouterr().err
 
 
 def test_features(command: Command, run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,10 +128,10 @@ def test_torchrun_style_training_from_weights_by_name(
     assert command(*arguments, *steps) == 0
     printed = capsys.readouterr().out
     assert "Batches of 16 images in place of 64: learning rate 0.0025 in place of 0.01" in printed
-    assert "ResNet-8, recipe finetune, 4 steps of 16 images" in printed
+    assert "ResNet-8, recipe finetune: 4 steps of 16 images of 32x32 pixels" in printed
     assert list(Path("tuned/tensorboard").glob("events*"))
     assert command(*arguments[:5], "--network", "cifar_resnet14") == 2
-    assert "is cifar_resnet8, not --network cifar_resnet14" in capsys.readouterr().err
+    assert "whose name is cifar_resnet8, not cifar_resnet14" in capsys.readouterr().err
     assert command("train", "--data", "photos") == 2
-    assert "give a --network by name" in capsys.readouterr().err
+    assert "give a network by name" in capsys.readouterr().err
     assert command(*arguments, "--epochs", "2", "--iterations", "2") == 2

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from resnetlab.models import load
-from resnetlab.networks import build
+from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.models.importing import import_weights
+from resnetlab.models.modelfile import Model, load, save
+from resnetlab.networks.resnet import build
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -27,19 +30,46 @@ class Evil:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Five pictures of random colours in two folders."""
-    random = np.random.default_rng(0)
-    for k in range(5):
-        path = tmp_path / "pictures" / f"kind{k % 2}" / f"{k}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize((60, 50)).save(path)
-    return tmp_path / "pictures"
+    return make_pictures(tmp_path)
 
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), tmp_path / "theirs.pth")
-    return tmp_path / "theirs.pth"
+    return make_theirs(tmp_path)
+
+
+def make_pictures(folder: Path) -> Path:
+    """Five pictures of random colours in two folders."""
+    random = np.random.default_rng(0)
+    for k in range(5):
+        path = folder / "pictures" / f"kind{k % 2}" / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize((60, 50)).save(path)
+    return folder / "pictures"
+
+
+def make_theirs(folder: Path) -> Path:
+    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), folder / "theirs.pth")
+    return folder / "theirs.pth"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of all kinds, good and bad, that no mistake may change."""
+    folder = tmp_path_factory.mktemp("prepared")
+    theirs = make_theirs(folder)
+    make_pictures(folder)
+    (folder / "empty").mkdir()
+    (folder / "text.pth").write_text("hello")
+    torch.save({"conv1.weight": Evil()}, folder / "evil.pth")
+    (folder / "cut.pth").write_bytes(theirs.read_bytes()[:100_000])
+    save(import_weights(theirs).model, folder / "t.safetensors")
+    (folder / "cut.safetensors").write_bytes((folder / "t.safetensors").read_bytes()[:100_000])
+    about = Preprocessing.by_channel(Fit.square(8), (0.5,), (1.0,))
+    grey = Preprocessing(replace(about.fit, mode="L"), about.mean, about.std)
+    network = build("cifar_plain8", in_channels=1)
+    save(Model(network, grey, tuple("0123456789"), {}), folder / "ours.safetensors")
+    return folder
 
 
 def test_peers_weights_make_their_known_errors(command: Command, capsys: Captured, shared: Path) -> None:
@@ -145,7 +175,7 @@ def test_files_that_are_no_images(command: Command, capsys: Captured, theirs: Pa
         (("import", "theirs.pth", "--as", "resnet19"), "did you mean resnet18"),
         (("import", "theirs.pth", "--classes", "cifar10"), "10 names of classes for 3 outputs"),
         (("import", "theirs.pth", "--out", "m.pth"), "model files end in .safetensors"),
-        (("import", "theirs.pth", "--mean", "a", "b"), "neither numbers nor a file"),
+        (("import", "theirs.pth", "--mean", "a", "b"), "expected numbers or a file"),
         (("import", "theirs.pth", "--std", "0", "1", "1"), "expected numbers for pixels from 0 to 1"),
         (("import", "theirs.pth", "--crop", "0"), "at least 1"),
         (("import", "theirs.pth", "--mean", "0.5", "0.5", "0.5"), "say --std too"),
@@ -153,7 +183,7 @@ def test_files_that_are_no_images(command: Command, capsys: Captured, theirs: Pa
         (("import", "theirs.pth", "--std", "1", "1"), "std 1 1: expected 3 numbers"),
         (("import", "ours.safetensors", "--out", "again.safetensors"), "is a model file of resnetlab already"),
         (("import", "ours.safetensors"), "would replace the file it is made from"),
-        (("export", "theirs.pth", "--to", "onnx"), "theirs.pth is no model file, or damaged"),
+        (("export", "text.pth", "--to", "onnx"), "text.pth is no file of weights"),
         (("export", "ours.safetensors", "--to", "timm", "--int8", "."), "--int8 is for --to onnx"),
         (("export", "ours.safetensors", "--to", "timm"), "timm has no network that computes the same"),
         (("export", "ours.safetensors", "--to", "onnx", "--int8", "empty"), "has no images"),
@@ -162,22 +192,19 @@ def test_files_that_are_no_images(command: Command, capsys: Captured, theirs: Pa
         (("predict", "ours.safetensors", "pictures", "--device", "cuda"), "use --device cpu"),
         (("predict", "ours.safetensors", "pictures", "--csv", "theirs.pth"), "ends in .csv"),
         (("predict", "none.onnx", "pictures"), "none.onnx does not exist"),
-        (("predict", "empty", "pictures"), "neither a model file nor a run folder"),
+        (("predict", "empty", "pictures"), "neither a finished run nor a folder with model.safetensors"),
     ],
 )
 def test_mistakes_end_in_one_line_and_status_2(
-    command: Command, theirs: Path, pictures: Path, arguments: tuple[str, ...], hint: str, capsys: Captured
+    command: Command,
+    prepared: Path,
+    arguments: tuple[str, ...],
+    hint: str,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Path("empty").mkdir()
-    Path("text.pth").write_text("hello")
-    torch.save({"conv1.weight": Evil()}, "evil.pth")
-    Path("cut.pth").write_bytes(theirs.read_bytes()[:100_000])
-    assert command("import", "theirs.pth", "--out", "t.safetensors") == 0
-    Path("cut.safetensors").write_bytes(Path("t.safetensors").read_bytes()[:100_000])
-    assert command("train", "--data", "digits", "--network", "cifar_plain8", "--iterations", "1", "--out", "r") == 0
-    Path("r/model.safetensors").rename("ours.safetensors")
+    monkeypatch.chdir(prepared)
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    capsys.readouterr()
     assert command(*arguments) == 2
     shown = capsys.readouterr()
     assert hint in shown.err
@@ -191,3 +218,24 @@ def test_a_run_folder_is_exported_beside_its_model(command: Command, capsys: Cap
     assert command("export", "r", "--to", "onnx") == 0
     assert "r/model.onnx" in capsys.readouterr().out
     assert json.loads(Path("r/config.json").read_text())["network"]["name"] == "cifar_plain8"
+
+
+def test_other_peoples_weights_are_a_model_everywhere(
+    command: Command, capsys: Captured, theirs: Path, pictures: Path
+) -> None:
+    for path in sorted(pictures.rglob("*.png")):  # two classes of their three, by number
+        (pictures / str(int(path.parent.name[-1])) / path.name).parent.mkdir(exist_ok=True)
+        path.rename(pictures / path.parent.name[-1] / path.name)
+    for empty in ("kind0", "kind1"):
+        (pictures / empty).rmdir()
+    small = ("--batch-size", "2")
+    assert command("evaluate", "theirs.pth", "--data", "pictures", *small) == 0
+    assert "of 5 images" in capsys.readouterr().out
+    assert command("predict", "theirs.pth", "pictures", "--csv", "p.csv", *small) == 0
+    assert command("embed", "theirs.pth", "pictures", "--out", "f.npz", *small) == 0
+    assert np.load("f.npz")["features"].shape == (5, 512)
+    assert command("export", "theirs.pth", "--to", "timm", "--out", "timm") == 0
+    assert Path("timm/model.safetensors").exists()
+    words = ("--from", "theirs.pth", "--image-size", "32", "--iterations", "1", "--set", "batch_size=2", "--out", "r")
+    assert command("train", "--data", "pictures", *words) == 0
+    assert load("r").classes == ("0", "1")

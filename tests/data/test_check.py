@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from resnetlab.data.check import KINDS, Report, examine, report
-from resnetlab.data.layouts import find_images
+from resnetlab.data.sources.layouts import find_images
+from resnetlab.data.sources.splitting import list_images
+from resnetlab.errors import ResnetlabError
 
 
 def check(source: Path) -> Report:
@@ -141,3 +143,17 @@ def test_shards(photos: Path, tmp_path: Path, damaged: bool) -> None:
     checked = check(shards)
     assert checked.sound != damaged
     assert sum(finding.kind == "unreadable" for finding in checked.findings) == 6 * damaged
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    """Training refuses it, so the check does; files of one content are one image."""
+    random = np.random.default_rng(0)
+    for name, count in (("ant", 3), ("bee", 1), ("cow", 2)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            pixels = random.integers(0, 255, (40, 50, 3)) if name != "cow" else np.zeros((40, 50, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{k}.png")
+    assert kinds(tmp_path)["class of one image"] == ["bee", "cow"]
+    assert not check(tmp_path).sound
+    with pytest.raises(ResnetlabError, match="class bee has one image"):
+        list_images(tmp_path)

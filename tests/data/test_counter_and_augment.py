@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from resnetlab.data.augment import crop_and_flip, per_pixel_mean, preprocess, zero_pad
 from resnetlab.data.counter import bits, permutation
-from resnetlab.data.images import ImageSet
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 
 CPU = torch.device("cpu")
@@ -99,7 +100,7 @@ def test_every_offset_and_both_flips_come_equally_often() -> None:
     assert all(abs(times - count / 18) < 5 * (count / 18) ** 0.5 for times in seen.values())
 
 
-def test_per_pixel_mean_and_preprocessing(tiny: ImageSet) -> None:
+def test_per_pixel_mean_and_preprocessing(tiny: Dataset) -> None:
     pixels = tiny.train.pixels
     mean = per_pixel_mean(pixels)
     expected = (pixels.double() / 255).mean(0).permute(2, 0, 1)
@@ -109,12 +110,12 @@ def test_per_pixel_mean_and_preprocessing(tiny: ImageSet) -> None:
     assert seen.is_contiguous(memory_format=torch.channels_last)
 
 
-def stream(tiny: ImageSet, seed: int = 0, batch_size: int = 20) -> Stream:
-    mean = torch.zeros(3, 8, 8)
-    return Stream(tiny.train, mean, batch_size, seed, padding=1, flip=True)
+def stream(tiny: Dataset, seed: int = 0, batch_size: int = 20) -> Stream:
+    about = Preprocessing.of_mean_image(torch.zeros(3, 8, 8))
+    return Stream(tiny.train, about, batch_size, seed, padding=1, flip=True)
 
 
-def test_a_batch_depends_on_seed_and_step_alone(tiny: ImageSet) -> None:
+def test_a_batch_depends_on_seed_and_step_alone(tiny: Dataset) -> None:
     forward, backward = stream(tiny), stream(tiny)
     batches = [forward.batch(t) for t in range(12)]
     for t in reversed(range(12)):
@@ -125,7 +126,7 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 20, 48, 130])
-def test_every_epoch_holds_every_image_once(tiny: ImageSet, batch_size: int) -> None:
+def test_every_epoch_holds_every_image_once(tiny: Dataset, batch_size: int) -> None:
     steps = -(-48 * 5 // batch_size)
 
     def indices(step: int) -> torch.Tensor:
@@ -139,6 +140,6 @@ def test_every_epoch_holds_every_image_once(tiny: ImageSet, batch_size: int) -> 
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_images_and_labels_stay_together(tiny: ImageSet) -> None:
+def test_images_and_labels_stay_together(tiny: Dataset) -> None:
     images, labels = stream(tiny).batch(3)
     assert torch.equal((images[:, :, 2:6, 2:6].amin((1, 2, 3)) * 255 / 60).long(), labels)

@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from resnetlab.data.images import ImageSet
-from resnetlab.data.labels import imagenet
-from resnetlab.data.layouts import File, Split, find_images
-from resnetlab.data.listing import Listing, as_files, list_images
+from resnetlab.data.class_names import imagenet
+from resnetlab.data.dataset import Dataset, File, Files, Split
 from resnetlab.data.preprocessing import open_image
+from resnetlab.data.sources.layouts import find_images
+from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
 
 IDS = tuple(imagenet())
 
 
 def named(split: Split | None, classes: tuple[str, ...]) -> list[tuple[str, str]]:
-    assert split is not None
+    assert isinstance(split, Files)
     return [(file.name, classes[label]) for file, label in zip(split.files, split.labels.tolist(), strict=True)]
 
 
@@ -55,6 +55,33 @@ def test_one_pool_is_split_and_stays_split(tmp_path: Path) -> None:
     assert len(kept) >= 7
 
 
+def test_files_of_one_content_are_on_one_side(tmp_path: Path) -> None:
+    touch(*(tmp_path / name / f"{k}.png" for name in "ab" for k in range(20)))
+    before = list_images(tmp_path)
+    for name in "ab":
+        for k in range(20):
+            copy = tmp_path / name / f"copy-{k}.png"
+            copy.write_bytes((tmp_path / name / f"{k}.png").read_bytes())
+    assert isinstance(before.test, Files)
+    twin = tmp_path / "b" / "twin.png"  # of another class, even
+    twin.write_bytes(before.test.files[0].read())
+    found = list_images(tmp_path)
+    assert isinstance(found.train, Files)
+    assert isinstance(found.test, Files)
+    assert not {file.read() for file in found.train.files} & {file.read() for file in found.test.files}
+    assert len(found.train) + len(found.test) == 81
+    assert 6 <= len(found.test) <= 12
+
+
+def test_a_class_of_one_content_cannot_be_split(tmp_path: Path) -> None:
+    touch(*(tmp_path / "a" / f"{k}.png" for k in range(4)))
+    for k in range(3):
+        (tmp_path / "b").mkdir(exist_ok=True)
+        (tmp_path / "b" / f"{k}.png").write_bytes(b"the same")
+    with pytest.raises(ResnetlabError, match="class b has 3 files of the same content"):
+        list_images(tmp_path)
+
+
 def test_fingerprints_tell_data_apart(tmp_path: Path) -> None:
     touch(*(tmp_path / name / f"{k}.png" for name in "ab" for k in range(4)))
     first = list_images(tmp_path).fingerprint()
@@ -77,6 +104,8 @@ def test_validation_images_are_set_apart(tmp_path: Path) -> None:
 
 def test_csv(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
+    touch(*(tmp_path / name for name in ("x/1.jpg", "x/2.jpg", "y/3.jpg", "y/4.jpg")))
+    touch(*(tmp_path / f"{k}.jpg" for k in range(20)))
     file.write_text("Path, Label, Split\n x/1.jpg, cat, train\nx/2.jpg,dog,train\ny/3.jpg,dog,val\ny/4.jpg,cat,val\n")
     found = list_images(file)
     assert named(found.train, found.classes) == [("x/1.jpg", "cat"), ("x/2.jpg", "dog")]
@@ -89,17 +118,26 @@ def test_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,kind\n1.jpg,a\n", "has the columns name, kind; expected path and label"),
+        ("name,kind\n1.jpg,a\n", "has the columns name, kind; its first line must have path, label"),
         ("", "has the columns none"),
         ("path,label\n1.jpg,\n", "line 2"),
-        ("path,label,split\n1.jpg,a,dev\n", "as split train, val or test"),
+        ("path,label,split\n1.jpg,a,dev\n", "a split of train, val or test"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "some lines have a split and some have none"),
         ("path,label\n1.jpg,a\n2.jpg,a\n", "images of 1 class; it takes two"),
         ("path,label\n1.jpg,a\n2.jpg,b\n", "class a has one image"),
+        ("1.jpg,a\n2.jpg,b\n", "begins with 1.jpg, a, which is a line of data"),
+        ("path,label,path\n1.jpg,a,2.jpg\n", "names a column twice"),
+        ("path,label\n1.jpg,a,train\n", "no more cells than in the first line"),
+        ("path,label,subset\n1.jpg,a,dev\n", "a split of train, val or test"),
+        (
+            "path,label\n1.jpg,a\n3.jpg,b\n4.jpg,b\n",
+            "names 2 files that do not exist: 3.jpg, 4.jpg; paths are relative",
+        ),
     ],
 )
 def test_csv_that_is_none(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
+    touch(tmp_path / "1.jpg", tmp_path / "2.jpg")
     with pytest.raises(ResnetlabError, match=message):
         list_images(tmp_path / "labels.csv")
 
@@ -115,13 +153,13 @@ def flat(tmp_path: Path) -> Path:
 EXPECTED = [(f"val/ILSVRC2012_val_0000000{k}.JPEG", IDS[number]) for k, number in ((2, 0), (4, 0), (3, 1), (1, 2))]
 
 
-def check_flat(found: Listing) -> None:
+def check_flat(found: Dataset) -> None:
     assert found.classes == IDS[:3]
     assert named(found.test, found.classes) == EXPECTED
 
 
 def test_imagenets_flat_validation_images(flat: Path) -> None:
-    with pytest.raises(ResnetlabError, match="no file says its images' classes.*LOC_val_solution"):
+    with pytest.raises(ResnetlabError, match="nor a label file.*LOC_val_solution"):
         list_images(flat)
     order = [2, 0, 1, 0]
     synsets = flat / "imagenet_2012_validation_synset_labels.txt"
@@ -135,7 +173,7 @@ def test_imagenets_flat_validation_images(flat: Path) -> None:
     (flat / "val.txt").write_text("".join(f"{name} {IDS[k]}\n" for name, k in zip(names, order, strict=True)))
     check_flat(list_images(flat))
     (flat / "val.txt").write_text("".join(f"{name} {k}\n" for name, k in zip(names, order, strict=True)))
-    with pytest.raises(ResnetlabError, match="'0' is no WordNet id"):
+    with pytest.raises(ResnetlabError, match="'0' is not a WordNet id"):
         list_images(flat)
 
 
@@ -193,9 +231,10 @@ def test_tar_shards(tmp_path: Path) -> None:
 
 
 def test_shards_with_names_of_classes(tmp_path: Path) -> None:
-    members = {
-        f"{name}{k}.{kind}": name.encode() for name in ("cat", "dog") for k in range(5) for kind in ("png", "cls")
-    }
+    members = {}
+    for name in ("cat", "dog"):
+        for k in range(5):
+            members |= {f"{name}{k}.png": f"{name} {k}".encode(), f"{name}{k}.cls": name.encode()}
     shard(tmp_path / "all.tar", members)
     found = list_images(tmp_path)
     assert found.classes == ("cat", "dog")
@@ -204,7 +243,7 @@ def test_shards_with_names_of_classes(tmp_path: Path) -> None:
 
 def test_archives_that_are_no_shards(tmp_path: Path) -> None:
     shard(tmp_path / "a.tar", {"cat/1.jpg": b"x"})
-    with pytest.raises(ResnetlabError, match=r"a\.tar has no cat/1\.cls .* must be unpacked"):
+    with pytest.raises(ResnetlabError, match=r"a\.tar has no cat/1\.cls .* Unpack an archive"):
         list_images(tmp_path)
     (tmp_path / "a.tar").write_bytes(b"nothing like it" * 100)
     with pytest.raises(ResnetlabError, match=r"a\.tar cannot be read as a tar shard"):
@@ -234,7 +273,7 @@ def test_imagenets_validation_folder_by_itself(tmp_path: Path) -> None:
     val.mkdir()
     for k in (1, 2):
         Image.new("RGB", (9, 8)).save(val / f"ILSVRC2012_val_0000000{k}.JPEG")
-    with pytest.raises(ResnetlabError, match="no file says its images' classes; expected LOC_val_solution.csv"):
+    with pytest.raises(ResnetlabError, match="nor a label file; expected LOC_val_solution.csv"):
         find_images(val)
     (tmp_path / "val_labels.txt").write_text("n01491361\nn01440764\n")
     for place in (val, tmp_path / "val2"):
@@ -246,8 +285,8 @@ def test_imagenets_validation_folder_by_itself(tmp_path: Path) -> None:
         assert [file.name[-6] for file in split.files] == ["2", "1"]
 
 
-def test_images_in_memory_as_files(tiny: ImageSet) -> None:
-    listing = as_files(tiny)
+def test_images_in_memory_as_files(tiny: Dataset) -> None:
+    listing = tiny.as_files()
     assert listing.fingerprint() == tiny.fingerprint()
     assert listing.classes == tiny.classes
     for files, images in ((listing.train, tiny.train), (listing.test, tiny.test)):

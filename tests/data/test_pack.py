@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from resnetlab.data import pack as module
-from resnetlab.data.listing import list_images
 from resnetlab.data.pack import pack
 from resnetlab.data.preprocessing import open_image
+from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
 
 
@@ -44,13 +44,13 @@ def test_stopped_anywhere_it_goes_on(photos: Path, tmp_path: Path, monkeypatch: 
         next(steps)
     steps.close()
     assert sorted(path.name for path in out.glob("*.tar")) == ["train-00000.tar", "train-00001.tar"]
-    with pytest.raises(ResnetlabError, match="not wholly packed"):
+    with pytest.raises(ResnetlabError, match="not completely packed"):
         list_images(out)
     kept = (out / "train-00000.tar").stat().st_mtime_ns
     assert len(list(pack(listing, out, 32, 90))) == 42
     assert (out / "train-00000.tar").stat().st_mtime_ns == kept
     assert len(list_images(out).train) == 30
-    with pytest.raises(ResnetlabError, match="of another size"):
+    with pytest.raises(ResnetlabError, match="with another size"):
         list(pack(listing, out, 48, 90))
 
 
@@ -61,5 +61,5 @@ def test_what_cannot_be_read_is_left_out_and_named(photos: Path, tmp_path: Path)
     assert len(reasons) == 1
     assert str(bad) in reasons[0]
     assert len(list_images(tmp_path / "packed").train) == 29
-    with pytest.raises(ResnetlabError, match="holds something else"):
+    with pytest.raises(ResnetlabError, match="holds other files"):
         list(pack(list_images(photos), photos, 32, 90))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop, functional
 
-from resnetlab.data.listing import list_images
 from resnetlab.data.photos import DRAWS, Augmentation, PhotoStream, _area, _shorter_side
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.data.reading import fitted_batches
+from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_fitted_batches_are_in_order(photos: Path) -> None:
     split = list_images(photos).test
     parts = list(fitted_batches(split, PREPROCESSING.fit, 5, threads=4))
     assert [len(labels) for _, labels in parts] == [5, 5, 2]
-    assert torch.equal(torch.cat([labels for _, labels in parts]), torch.from_numpy(split.labels))
+    assert torch.equal(torch.cat([labels for _, labels in parts]), split.labels)
     from resnetlab.data.preprocessing import read_image
 
     for file, pixels in zip(split.files, torch.cat([pixels for pixels, _ in parts]), strict=True):

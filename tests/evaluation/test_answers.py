@@ -17,7 +17,7 @@ def some(count: int = 200) -> tuple[Answers, np.ndarray, np.ndarray]:
     labels = torch.randint(0, 7, (count,), generator=generator)  # the last class has no images
     logits = torch.randn(count, 8, generator=generator) + 2 * nn.functional.one_hot(labels, 8)
     logits[:, 5] = -100.0  # which is never predicted
-    return Answers.of_scores(logits.softmax(1), labels, CLASSES), logits.numpy(), labels.numpy()
+    return Answers.of_logits(logits, labels, CLASSES), logits.numpy(), labels.numpy()
 
 
 def test_against_scikit_learn() -> None:
@@ -54,7 +54,7 @@ def test_chance_is_called_chance() -> None:
     assert not some()[0].at_chance
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 8, (200,), generator=generator)
-    guessed = Answers.of_scores(torch.randn(200, 8, generator=generator), labels, CLASSES)
+    guessed = Answers.of_logits(torch.randn(200, 8, generator=generator), labels, CLASSES)
     assert guessed.at_chance
 
 
@@ -62,12 +62,12 @@ def test_the_cause_of_chance_is_told_from_the_answers() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(400) % 8
     good = torch.rand(400, 8, generator=generator) + 2 * nn.functional.one_hot(labels, 8)
-    shifted = Answers.of_scores(good.roll(1, 1), labels, CLASSES)
+    shifted = Answers.of_logits(good.roll(1, 1), labels, CLASSES)
     assert shifted.at_chance
     assert "classes are in another order: 100% of a is taken for b" in likely_cause(shifted)
-    constant = Answers.of_scores(torch.eye(8)[5].expand(400, 8), labels, CLASSES)
+    constant = Answers.of_logits(torch.eye(8)[5].expand(400, 8), labels, CLASSES)
     assert "100% of the images are taken for f" in likely_cause(constant)
-    guessed = Answers.of_scores(torch.rand(400, 8, generator=generator), labels, CLASSES)
+    guessed = Answers.of_logits(torch.rand(400, 8, generator=generator), labels, CLASSES)
     assert likely_cause(guessed).startswith("Likely causes")
-    few = Answers.of_scores(torch.rand(8, 8, generator=generator), torch.arange(8), CLASSES)
+    few = Answers.of_logits(torch.rand(8, 8, generator=generator), torch.arange(8), CLASSES)
     assert "another order:" not in likely_cause(few)  # any answers to one image a class look like an order

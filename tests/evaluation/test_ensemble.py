@@ -1,11 +1,14 @@
 """Ensembles from records, against literal averages and all choices one by one."""
 
+import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.ensemble import best_ensembles, ensemble
@@ -19,7 +22,7 @@ def some(seed: int, strength: float) -> Scored:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(120, 8, generator=generator) + strength * torch.nn.functional.one_hot(LABELS, 8)
     names = tuple(f"{k}.jpg" for k in range(120))
-    return Scored(logits.softmax(1), LABELS, names, CLASSES, {"model": f"model {seed}", "protocol": "single view"})
+    return Scored(logits, LABELS, names, CLASSES, {"model": f"model {seed}", "protocol": "single view"})
 
 
 PARTS = [some(seed, 0.5 + 0.2 * seed) for seed in range(5)]
@@ -29,7 +32,7 @@ def literal(members: tuple[int, ...]) -> tuple[int, int]:
     """Top-5 and top-1 errors of an average, image by image."""
     top1 = top5 = 0
     for k in range(120):
-        mean = torch.stack([PARTS[m].scores[k].double() for m in members]).mean(0)
+        mean = torch.stack([PARTS[m].logits[k].double().softmax(0) for m in members]).mean(0)
         order = mean.argsort(descending=True).tolist()
         top1 += order[0] != int(LABELS[k])
         top5 += int(LABELS[k]) not in order[:5]
@@ -38,7 +41,8 @@ def literal(members: tuple[int, ...]) -> tuple[int, int]:
 
 def test_scores_are_averaged() -> None:
     found = ensemble(PARTS)
-    torch.testing.assert_close(found.scores, torch.stack([part.scores for part in PARTS]).mean(0))
+    mean = torch.stack([part.logits.double().softmax(1) for part in PARTS]).mean(0)
+    torch.testing.assert_close(found.scores, mean, rtol=1e-5, atol=0)
     answers = found.answers()
     assert (answers.top5_errors, answers.errors) == literal((0, 1, 2, 3, 4))
     assert answers.errors < min(part.answers().errors for part in PARTS)
@@ -58,7 +62,7 @@ def test_classes_in_another_order_are_matched_by_name() -> None:
     order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
     back = torch.argsort(order)
     turned = replace(
-        PARTS[1], scores=PARTS[1].scores[:, order], labels=back[LABELS], classes=tuple(CLASSES[k] for k in order)
+        PARTS[1], logits=PARTS[1].logits[:, order], labels=back[LABELS], classes=tuple(CLASSES[k] for k in order)
     )
     assert turned.answers().errors == PARTS[1].answers().errors
     torch.testing.assert_close(ensemble([PARTS[0], turned]).scores, ensemble(PARTS[:2]).scores)
@@ -89,7 +93,7 @@ def test_records(tmp_path: Path) -> None:
     PARTS[0].save(path)
     for place in (path, tmp_path):
         found = Scored.load(place)
-        assert torch.equal(found.scores, PARTS[0].scores)
+        assert torch.equal(found.logits, PARTS[0].logits)
         assert torch.equal(found.labels, LABELS)
         assert (found.names, found.classes, found.about) == (
             PARTS[0].names,
@@ -101,3 +105,27 @@ def test_records(tmp_path: Path) -> None:
         Scored.load(path)
     with pytest.raises(ResnetlabError, match="holds no scores"):
         Scored.load(tmp_path / "nowhere")
+
+
+def written(path: Path, format_: int, tensors: dict[str, torch.Tensor]) -> Path:
+    """A file of scores of some format, byte by byte as `save` wrote it then."""
+    header = {"format": format_, "names": PARTS[0].names, "classes": CLASSES, "about": PARTS[0].about}
+    save_file(tensors | {"labels": LABELS}, path, {"resnetlab-scores": json.dumps(header)})
+    return path
+
+
+def test_softmax_scores_of_format_1_are_read(tmp_path: Path) -> None:
+    scores = PARTS[0].logits.softmax(1)
+    scores[0] = torch.tensor([0, 0, 1, 0, 0, 0, 0, 0.0])  # what is too small is 0 in them
+    found = Scored.load(written(tmp_path / "old.safetensors", 1, {"scores": scores}))
+    torch.testing.assert_close(found.scores.float(), scores)
+    assert (found.names, found.classes, found.labels.tolist()) == (PARTS[0].names, CLASSES, LABELS.tolist())
+    assert found.answers().ranked[0].tolist() == [2, 0, 1, 3, 4]
+    assert np.array_equal(found.answers().ranked[1:], PARTS[0].answers().ranked[1:])
+    torch.testing.assert_close(ensemble([found, PARTS[1]]).scores[1:], ensemble(PARTS[:2]).scores[1:])
+
+
+def test_a_format_to_come_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "new.safetensors", 3, {"logits": PARTS[0].logits})
+    with pytest.raises(ResnetlabError, match=r"^\S+ has format 3; this resnetlab reads 1 to 2"):
+        Scored.load(path)

@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from resnetlab.data import Fit, Preprocessing
+from resnetlab.choices import ProtocolName
+from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.protocol import ProtocolName, protocol
+from resnetlab.evaluation.protocol import protocol
 from resnetlab.evaluation.scores import grouped, score
-from resnetlab.evaluation.views import multi_scale, single_crop, ten_crop
-from resnetlab.models import Model
-from resnetlab.networks import build
+from resnetlab.evaluation.views import fully_convolutional, ten_crop
+from resnetlab.models.modelfile import Model
+from resnetlab.networks.resnet import build
 
 SIZES = ((50, 80), (96, 64), (50, 80), (64, 64), (41, 43))
 SCALES = (32, 37, 55, 69, 91)
@@ -32,7 +33,7 @@ def pictures() -> list[Image.Image]:
 
 
 def model(perturb: Perturb, name: str = "resnet18", mean_image: bool = False, fit: Fit | None = None) -> Model:
-    network = perturb(build(name, num_classes=7, narrow=4))
+    network = perturb(build(name, num_classes=7, narrow=8))
     network.fc.weight.data.mul_(0.1)  # scores of one class alone would hide differences, and those of rounding show
     fit = fit or Fit.square(37, 32)
     mean = torch.rand(3, 32, 32) if mean_image else torch.rand(3, 1, 1)
@@ -42,7 +43,7 @@ def model(perturb: Perturb, name: str = "resnet18", mean_image: bool = False, fi
 def scored(tested: Model, name: ProtocolName, pixels: int | None = None) -> Tensor:
     way = protocol(name, tested.preprocessing.fit)
     parts = [(k, way.cut(image)) for k, image in enumerate(pictures())]
-    return score(tested, way, parts, len(parts), torch.device("cpu"), pixels=pixels)
+    return way.logits(score(tested, way, parts, len(parts), torch.device("cpu"), pixels=pixels)).softmax(1)
 
 
 def resized(image: Image.Image, side: int) -> Tensor:
@@ -79,8 +80,17 @@ def literal_dense(tested: Model, image: Image.Image) -> Tensor:
     return total / (2 * len(SCALES))
 
 
-@pytest.mark.parametrize("mean_image", [False, True])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "plain18"])
+@pytest.mark.parametrize(
+    ("name", "mean_image"),
+    [
+        ("resnet18", True),
+        ("resnet50", False),
+        *(
+            pytest.param(*kind, marks=pytest.mark.slow)  # protocols see a network's maps and logits only
+            for kind in (("resnet18", False), ("resnet50", True), ("plain18", False), ("plain18", True))
+        ),
+    ],
+)
 @pytest.mark.parametrize(("way", "literal"), [("ten-crop", literal_ten_crop), ("dense", literal_dense)])
 def test_against_the_literal_implementation(
     perturb: Perturb,
@@ -104,7 +114,7 @@ def test_windows_larger_than_one_position(perturb: Perturb) -> None:
     with torch.no_grad():
         pixels = torch.from_numpy(np.array(image))[None]
         both = [tested.network(tested.preprocessing(view)) for view in (pixels, pixels.flip(2))]
-    torch.testing.assert_close(found[0], torch.stack(both).softmax(2).mean((0, 1)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[0].float(), torch.stack(both).softmax(2).mean((0, 1)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_center_is_what_the_model_file_says(perturb: Perturb) -> None:
@@ -121,7 +131,7 @@ def test_images_left_out_score_nothing(perturb: Perturb) -> None:
     parts = [(k, way.cut(image)) for k, image in enumerate(pictures())]
     found = score(tested, way, [parts[4], parts[1]], len(parts), torch.device("cpu"))
     assert found.sum(1).tolist() == pytest.approx([0, 1, 0, 0, 1, 0, 0], abs=1e-5)
-    torch.testing.assert_close(found[[1, 4]], scored(tested, "ten-crop")[[1, 4]], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[[1, 4]].float(), scored(tested, "ten-crop")[[1, 4]], rtol=1e-4, atol=1e-5)
 
 
 def test_any_callable_is_wrapped() -> None:
@@ -129,9 +139,12 @@ def test_any_callable_is_wrapped() -> None:
     by_colour = lambda x: x.mean((2, 3)) * 9
     crops = v2.TenCrop(32)(images)
     expected = torch.stack([by_colour(crop).softmax(1) for crop in crops]).mean(0)
-    torch.testing.assert_close(ten_crop(by_colour, (32, 32))(images), expected)
-    both = multi_scale(single_crop(by_colour))([images, images[..., :20]])
-    torch.testing.assert_close(both, (by_colour(images).softmax(1) + by_colour(images[..., :20]).softmax(1)) / 2)
+    torch.testing.assert_close(ten_crop(by_colour, (32, 32))(images).float(), expected)
+    classifier = nn.Linear(3, 4)
+    windows = [images[:, :, top : top + 39, left : left + 32] for top in range(2) for left in range(17)]
+    expected = torch.stack([classifier(window.mean((2, 3))).softmax(1) for window in windows]).mean(0)
+    found = fully_convolutional(lambda x: x, classifier, (39, 32))(images)
+    torch.testing.assert_close(found.float(), expected)
     with pytest.raises(ValueError, match="cannot crop 32x32 pixels from an image of 48x31"):
         ten_crop(by_colour, (32, 32))(images[:, :, :31])
 
@@ -164,7 +177,7 @@ def test_protocols_in_words() -> None:
     assert "shorter sides 224, 256, 384, 480, 640," in protocol("dense", imagenet).about
     with pytest.raises(ResnetlabError, match="squares of 224 pixels"):
         protocol("dense", imagenet, (200,))
-    with pytest.raises(ResnetlabError, match="is for --protocol dense"):
+    with pytest.raises(ResnetlabError, match="`scales` is for `protocol=dense`, not center"):
         protocol("center", imagenet, (256,))
 
 
@@ -178,8 +191,8 @@ def test_grey_models(perturb: Perturb) -> None:
 
 def test_photographs_through_the_paper_s_sizes(shared: Path, perturb: Perturb) -> None:
     """Real photographs of real sizes, the paper's scales, against one view at a time."""
-    from resnetlab.data.layouts import find_images
     from resnetlab.data.preprocessing import open_image
+    from resnetlab.data.sources.layouts import find_images
 
     _, split = find_images(shared / "photos-300.tar").all()
     image = open_image(split.files[7].read(), "7")
@@ -204,4 +217,4 @@ def test_photographs_through_the_paper_s_sizes(shared: Path, perturb: Perturb) -
                     for x in range(maps.shape[3] - 6)
                 ]
                 total += torch.stack(scores).mean(0)
-    torch.testing.assert_close(found, total / 10, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.float(), total / 10, rtol=1e-4, atol=1e-5)

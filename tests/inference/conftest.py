@@ -1,6 +1,7 @@
 """Small models to run, and images to run them on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,25 @@ from PIL import Image
 from torch import nn
 
 from resnetlab.data.preprocessing import Fit, Preprocessing
-from resnetlab.models import Model, save
-from resnetlab.networks import build
+from resnetlab.models.modelfile import Model, save
+from resnetlab.networks.resnet import ResNet, build
 
 
 @pytest.fixture(scope="session")
 def small(perturb: Callable[[nn.Module], nn.Module]) -> Callable[..., Model]:
-    """A model of a network of the paper for small images, with a mean image or a mean by channel."""
+    """A model of a network of the paper for small images, with a mean image or a mean by channel.
 
-    def made(name: str = "cifar_resnet8", side: int = 16, mean_image: bool = True, **options: object) -> Model:
+    A `shallow` one has one block in each stage.
+    """
+
+    def made(
+        name: str = "cifar_resnet8", side: int = 16, mean_image: bool = True, shallow: bool = False, **options: object
+    ) -> Model:
         torch.manual_seed(1)
         network = build(name, **{"num_classes": 10, **options})
+        if shallow:
+            row = network.architecture
+            network = ResNet(replace(row, blocks=(1,) * len(row.blocks)))
         perturb(network)
         channels = network.architecture.in_channels
         if mean_image:

@@ -11,8 +11,8 @@ from resnetlab.inference import int8
 from resnetlab.inference.engines import open_engine
 from resnetlab.inference.int8 import export_int8, split
 from resnetlab.inference.predict import find_images, score
-from resnetlab.models import save
 from resnetlab.models.importing import import_weights
+from resnetlab.models.modelfile import save
 from resnetlab.models.onnxfile import read_onnx
 
 
@@ -58,13 +58,13 @@ def test_a_file_that_is_no_image_is_named(small, pictures: Path, tmp_path: Path)
 
 def test_a_trained_network_keeps_its_answers(shared: Path, tmp_path: Path) -> None:
     with np.load(shared / "cifar10-lossless-5k.npz") as arrays:
-        pixels, labels = arrays["x_test"][:300], arrays["y_test"][:300]
-    paths = [tmp_path / f"{k:03}.png" for k in range(300)]
+        pixels, labels = arrays["x_test"][:150], arrays["y_test"][:150]
+    paths = [tmp_path / f"{k:03}.png" for k in range(150)]
     for path, image in zip(paths, pixels, strict=True):
         Image.fromarray(image).save(path)
     model = import_weights(shared / "peer-weights" / "resnet20-12fca82f.th").model
-    agreement = export_int8(model, tmp_path / "m.onnx", paths[:100], paths)
-    assert agreement.images == 300
+    agreement = export_int8(model, tmp_path / "m.onnx", paths[:50], paths)
+    assert agreement.images == 150
     assert agreement.percent >= 97
     for name in ("onnxruntime", "openvino"):
         logits = np.stack([found for _, found in score(open_engine(tmp_path / "m.onnx", name), paths)])

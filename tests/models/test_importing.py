@@ -20,15 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model_weights
 
-from resnetlab.data.folder import load_npz
-from resnetlab.data.labels import CIFAR10, cifar100, imagenet, read_classes, spoken
+from resnetlab.data.class_names import CIFAR10, cifar100, imagenet, read_classes, spoken
+from resnetlab.data.dataset import Pixels
 from resnetlab.data.preprocessing import Fit
+from resnetlab.data.sources.resident import load_npz
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.views import single_view
-from resnetlab.models import importing, load, save
+from resnetlab.models import importing
 from resnetlab.models.importing import Hints, import_weights
-from resnetlab.models.reading import read_tensors
-from resnetlab.networks import build
+from resnetlab.models.modelfile import load, save
+from resnetlab.models.recognise import recognise
+from resnetlab.models.tensors import read_tensors
+from resnetlab.networks.architecture import architecture
+from resnetlab.networks.resnet import build
+from resnetlab.tasks.classification import CLASSIFICATION
 
 Perturb = Callable[[nn.Module], nn.Module]
 IMAGENET_NETWORKS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -49,10 +53,45 @@ def same(ours: nn.Module, theirs: nn.Module, shape: tuple[int, ...] = (2, 3, 64,
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+def transformers_config(name: str, in_bottleneck: bool = False) -> transformers.ResNetConfig:
+    row = architecture(name)
+    return transformers.ResNetConfig(
+        embedding_size=64,
+        hidden_sizes=[w * (4 if row.block == "bottleneck" else 1) for w in (64, 128, 256, 512)],
+        depths=list(row.blocks),
+        layer_type=row.block,
+        downsample_in_bottleneck=in_bottleneck,
+        id2label={k: f"kind {k}" for k in range(7)},
+    )
+
+
+LIBRARIES: dict[str, Callable[[str], nn.Module]] = {
+    "torchvision": torchvision.models.get_model,
+    "timm": timm.create_model,
+    "transformers": lambda name: transformers.ResNetForImageClassification(transformers_config(name)),
+}
+
+
+def names_and_shapes(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """The state dict of a network, all zeros, without memory for them."""
+    with torch.device("meta"):
+        state = make().state_dict()
+    return {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
+
+
 @pytest.mark.parametrize("name", IMAGENET_NETWORKS)
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_libraries_at_every_depth(perturb: Perturb, tmp_path: Path, library: str, name: str) -> None:
-    theirs = perturb(torchvision.models.get_model(name) if library == "torchvision" else timm.create_model(name))
+@pytest.mark.parametrize("library", ["torchvision", "transformers"])
+def test_every_depth_is_recognised(library: str, name: str) -> None:
+    found = recognise(names_and_shapes(lambda: LIBRARIES[library](name)))
+    row = architecture(name)
+    assert found.kind == ("transformers" if library == "transformers" else "torchvision")
+    assert (found.row.name, found.row.blocks, found.row.shortcut) == (name, row.blocks, "B")
+    assert found.row.version == ("v1" if row.block == "basic" else "v1.5")
+
+
+@pytest.mark.parametrize(("library", "name"), [("torchvision", "resnet18"), ("timm", "resnet50")])
+def test_libraries_of_networks(perturb: Perturb, tmp_path: Path, library: str, name: str) -> None:
+    theirs = perturb(LIBRARIES[library](name))
     found = import_weights(saved(tmp_path, theirs.state_dict()))
     row = found.model.network.architecture
     assert (row.name, row.shortcut, row.version) == (name, "B", "v1" if row.block == "basic" else "v1.5")
@@ -61,19 +100,9 @@ def test_libraries_at_every_depth(perturb: Perturb, tmp_path: Path, library: str
     same(found.model.network, theirs)
 
 
-@pytest.mark.parametrize("name", IMAGENET_NETWORKS)
-@pytest.mark.parametrize("in_bottleneck", [False, True])
-def test_transformers_at_every_depth(perturb: Perturb, tmp_path: Path, name: str, in_bottleneck: bool) -> None:
-    row = build(name).architecture
-    config = transformers.ResNetConfig(
-        embedding_size=64,
-        hidden_sizes=[w * (4 if row.block == "bottleneck" else 1) for w in (64, 128, 256, 512)],
-        depths=list(row.blocks),
-        layer_type=row.block,
-        downsample_in_bottleneck=in_bottleneck,
-        id2label={k: f"kind {k}" for k in range(7)},
-    )
-    theirs = perturb(transformers.ResNetForImageClassification(config))
+@pytest.mark.parametrize(("name", "in_bottleneck"), [("resnet18", False), ("resnet50", False), ("resnet50", True)])
+def test_a_folder_of_transformers(perturb: Perturb, tmp_path: Path, name: str, in_bottleneck: bool) -> None:
+    theirs = perturb(transformers.ResNetForImageClassification(transformers_config(name, in_bottleneck)))
     theirs.save_pretrained(tmp_path / "hub")
     processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 192}, crop_pct=0.8, resample=3)
     processor.save_pretrained(tmp_path / "hub")
@@ -100,7 +129,7 @@ def test_transformers_preprocessing(tmp_path: Path) -> None:
     assert (ours - expected).abs().max() < 0.03  # one step of 255, where its resizing rounds another way
     processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 384}, crop_pct=0.875)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ResnetlabError, match="say --resize and --crop"):
+    with pytest.raises(ResnetlabError, match="say `resize` and `crop`"):
         import_weights(tmp_path)
     assert import_weights(tmp_path, Hints(resize=256, crop=224)).model.preprocessing.fit.crop == (224, 224)
 
@@ -191,23 +220,34 @@ def test_the_other_repository_with_option_a(perturb: Perturb, tmp_path: Path) ->
     same(found.model.network, theirs, (3, 3, 32, 32))
 
 
-def test_peers_checkpoint(shared: Path, tmp_path: Path) -> None:
-    found = import_weights(shared / "peer-weights" / "resnet20-12fca82f.th")
-    save(found.model, tmp_path / "m.safetensors")
+@pytest.mark.parametrize(
+    ("file", "split", "errors"),
+    [
+        ("resnet20-12fca82f.th", "test", 85),
+        ("resnet56-4bfd9763.th", "test", 74),
+        pytest.param("resnet20-12fca82f.th", "train", 8, marks=pytest.mark.slow),  # 4,000 images
+        pytest.param("resnet56-4bfd9763.th", "train", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_peers_checkpoints(shared: Path, tmp_path: Path, file: str, split: str, errors: int) -> None:
+    save(import_weights(shared / "peer-weights" / file).model, tmp_path / "m.safetensors")
     model = load(tmp_path / "m.safetensors")
-    data = load_npz(shared / "cifar10-lossless-5k.npz")
-    errors = [single_view(model.network, part, model.preprocessing).errors for part in (data.test, data.train)]
-    assert errors == [85, 8]
-    assert model.provenance["imported"]["sha256"].startswith("12fca82f")
+    assert model.provenance["imported"]["sha256"].startswith(file[9:17])
+    images = load_npz(shared / "cifar10-lossless-5k.npz").splits[split]
+    assert isinstance(images, Pixels)
+    parts = [images[k : k + 200] for k in range(0, len(images), 200)]
+    batches = ((model.preprocessing(part.pixels), part.labels) for part in parts)
+    found = CLASSIFICATION.test(model.network, batches)
+    assert (found.metrics["error"], found.images) == (100 * errors / len(images), len(images))
 
 
 def test_what_a_file_does_not_say_is_asked_for(tmp_path: Path) -> None:
     path = saved(tmp_path, build("cifar_resnet20").state_dict())
-    with pytest.raises(ResnetlabError, match="say --as cifar_plain20, or --as cifar_resnet20"):
+    with pytest.raises(ResnetlabError, match="say `as=cifar_plain20`, or `as=cifar_resnet20`"):
         import_weights(path)
-    with pytest.raises(ResnetlabError, match="--zero-channels end"):
+    with pytest.raises(ResnetlabError, match="say `zero_channels=end`"):
         import_weights(path, Hints(name="cifar_resnet20"))
-    with pytest.raises(ResnetlabError, match="say --mean and --std"):
+    with pytest.raises(ResnetlabError, match="say `mean` and `std`"):
         import_weights(path, Hints(name="cifar_resnet20", zero_channels="end"))
     plain = import_weights(path, Hints(name="cifar_plain20", mean=(0.5,) * 3, std=(0.25,) * 3))
     assert plain.model.network.architecture.shortcut == "none"
@@ -240,18 +280,18 @@ def test_wrong_networks_are_named(tmp_path: Path) -> None:
         "missing: layer1.2.conv1.weight",
     ):
         assert part in str(caught.value)
-    wide = torchvision.models.wide_resnet50_2().state_dict()
+    wide = names_and_shapes(torchvision.models.wide_resnet50_2)
     with pytest.raises(
         ResnetlabError, match=r"of another shape: layer1.0.conv1.weight \[128, 64, 1, 1\], expected \[64"
     ):
         import_weights(saved(tmp_path, wide))
-    seresnet = timm.create_model("seresnet50").state_dict()
+    seresnet = names_and_shapes(lambda: timm.create_model("seresnet50"))
     with pytest.raises(ResnetlabError, match="unexpected: layer1.0.se"):
         import_weights(saved(tmp_path, seresnet))
     with pytest.raises(ResnetlabError, match="names are of no known source: features.0.weight"):
-        import_weights(saved(tmp_path, torchvision.models.vgg11().state_dict()))
+        import_weights(saved(tmp_path, names_and_shapes(torchvision.models.vgg11)))
     with pytest.raises(ResnetlabError, match="no network's of the paper: conv1.weight"):
-        import_weights(saved(tmp_path, timm.create_model("resnet26").state_dict()))
+        import_weights(saved(tmp_path, names_and_shapes(lambda: timm.create_model("resnet26"))))
     del state["layer1.0.bn1.weight"], state["fc.bias"]
     with pytest.raises(ResnetlabError, match=r"missing: layer1.0.bn1.weight, fc.bias"):
         import_weights(saved(tmp_path, state))
@@ -277,7 +317,7 @@ def test_lists_of_classes(tmp_path: Path) -> None:
     names.write_text("cat\ndog\ncat\n")
     with pytest.raises(ResnetlabError, match="found 'cat' again"):
         read_classes(str(names))
-    with pytest.raises(ResnetlabError, match="nor a file"):
+    with pytest.raises(ResnetlabError, match="expected imagenet, cifar10, cifar100 or a text file"):
         read_classes("imagnet")
 
 
@@ -298,7 +338,7 @@ def test_wrappings_of_checkpoints(tmp_path: Path) -> None:
     averaged = {"module." + key: value + 1 for key, value in state.items()} | {"n_averaged": torch.tensor(9)}
     training = {"model": state, "model_ema": averaged, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
     path = saved(tmp_path, training)
-    with pytest.raises(ResnetlabError, match="say which with --entry, model or model_ema"):
+    with pytest.raises(ResnetlabError, match="say which with `entry`, model or model_ema"):
         import_weights(path)
     plain, ema = (import_weights(path, Hints(entry=name)).model.network for name in ("model", "model_ema"))
     assert torch.equal(plain.fc.bias + 1, ema.fc.bias)

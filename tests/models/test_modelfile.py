@@ -10,10 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import resnetlab
-from resnetlab.data import Fit, Preprocessing
+from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.models import Model, load, save
-from resnetlab.networks import build
+from resnetlab.models.modelfile import Model, load, save
+from resnetlab.networks.resnet import build
 
 
 def model() -> Model:
@@ -82,7 +82,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     [
         (lambda header, tensors: header.pop("classes"), "damaged"),
         (lambda header, tensors: header.update(format=7), "has format 7; this resnetlab reads 1"),
-        (lambda header, tensors: header["architecture"].update(colour="red"), "damaged"),
+        (lambda header, tensors: header["architecture"].update(colour="red"), "unknown field 'colour'"),
         (lambda header, tensors: header["preprocessing"].update(colour="BGR"), "its pixels are BGR"),
         (lambda header, tensors: header["classes"].pop(), "2 names of classes for 3 outputs"),
         (lambda header, tensors: tensors.pop("layer2.0.conv1.weight"), "missing: layer2.0.conv1.weight"),

@@ -11,21 +11,29 @@ import torch
 
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.models import Model, onnxfile
+from resnetlab.models import onnxfile
+from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import export_onnx, read_onnx
-from resnetlab.networks import build
+from resnetlab.networks.resnet import build
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(perturb) -> Model:
+    torch.manual_seed(0)
     network = perturb(build("cifar_resnet8", num_classes=3))
     preprocessing = Preprocessing.of_mean_image(torch.rand(3, 12, 16))
     return Model(network, preprocessing, ("ä", "b", "c"), {"recipe": {"name": "cifar"}, "seed": 4})
 
 
-def test_the_file_says_all_of_it(model: Model, tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "m.onnx"
-    difference = export_onnx(model, path)
+@pytest.fixture(scope="module")
+def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The model's file, the only one in a folder that was not there, and the difference that was found."""
+    path = tmp_path_factory.mktemp("onnx") / "folder" / "m.onnx"
+    return path, export_onnx(model, path)
+
+
+def test_the_file_says_all_of_it(model: Model, exported: tuple[Path, float]) -> None:
+    path, difference = exported
     assert 0 <= difference < 1e-5
     proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
@@ -41,9 +49,8 @@ def test_the_file_says_all_of_it(model: Model, tmp_path: Path) -> None:
     assert [path.name for path in path.parent.iterdir()] == ["m.onnx"]
 
 
-def test_a_batch_of_any_size(model: Model, tmp_path: Path) -> None:
-    export_onnx(model, tmp_path / "m.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+def test_a_batch_of_any_size(model: Model, exported: tuple[Path, float]) -> None:
+    session = onnxruntime.InferenceSession(exported[0], providers=["CPUExecutionProvider"])
     ((given,), (result,)) = (session.get_inputs(), session.get_outputs())
     assert (given.name, given.type, given.shape[1:]) == ("pixels", "tensor(uint8)", [12, 16, 3])
     assert isinstance(given.shape[0], str)  # a name, and no number
@@ -73,12 +80,11 @@ def test_a_file_that_differs_is_not_kept(model: Model, tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_files_that_are_not_ours(model: Model, tmp_path: Path) -> None:
+def test_files_that_are_not_ours(exported: tuple[Path, float], tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with pytest.raises(ResnetlabError, match="does not exist"):
         read_onnx(path)
-    export_onnx(model, path)
-    whole = path.read_bytes()
+    whole = exported[0].read_bytes()
     for cut in (10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
         with pytest.raises(ResnetlabError, match=r"m\.onnx (is cut short|has no metadata)"):

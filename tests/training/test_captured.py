@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from resnetlab.data.augment import per_pixel_mean
-from resnetlab.data.images import ImageSet
+from resnetlab.data.dataset import Dataset, Pixels
+from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
-from resnetlab.networks import build
+from resnetlab.networks.resnet import build
+from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import LAUNCHED_FIRST, CapturedStep
 from resnetlab.training.loop import Report, State, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.recipe import Recipe
-from resnetlab.training.recipes import CIFAR
 
 RECIPE = replace(
     CIFAR.scaled(40), batch_size=20, padding=1, report_every=5, warmup_rate=0.01, warmup_error=60.0, warmup_window=4
@@ -21,19 +24,22 @@ RECIPE = replace(
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"))
 
 
+def of_mean(images: Pixels) -> Preprocessing:
+    return Preprocessing.of_mean_image(per_pixel_mean(images.pixels))
+
+
 def run(
-    tiny: ImageSet, recipe: Recipe, device: str, captured: bool, stop: int | None = None, state: State | None = None
+    tiny: Dataset, recipe: Recipe, device: str, captured: bool, stop: int | None = None, state: State | None = None
 ) -> tuple[State, list[object]]:
     where = torch.device(device)
     torch.manual_seed(3)
     state = state or start(build("cifar_resnet8", num_classes=4), recipe, where)
     images = tiny.train.to(where)
-    mean = per_pixel_mean(images.pixels)
-    stream = Stream(images, mean, recipe.batch_size, 0, recipe.padding, recipe.flip)
-    forward = objective(state.network, recipe, where)
+    stream = Stream(images, of_mean(images), recipe.batch_size, 0, recipe.padding, recipe.flip)
+    forward = objective(state.network, recipe, where, F.cross_entropy, CLASSIFICATION.sums)
     step = CapturedStep(stream, forward, where) if captured else launched(stream, forward, recipe)
     events: list[object] = []
-    for event in train(state, step, recipe):
+    for event in train(state, step, recipe, CLASSIFICATION.means):
         events.append(event)
         if event == Stepped(stop or -1):
             break
@@ -42,7 +48,7 @@ def run(
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_captured_steps_are_launched_steps(tiny: ImageSet, device: str, precision: str) -> None:
+def test_captured_steps_are_launched_steps(tiny: Dataset, device: str, precision: str) -> None:
     recipe = replace(RECIPE, precision=precision)
     (plain, expected), (fast, found) = (run(tiny, recipe, device, captured) for captured in (False, True))
     assert fast.step == plain.step == 40
@@ -52,7 +58,7 @@ def test_captured_steps_are_launched_steps(tiny: ImageSet, device: str, precisio
     for ours, theirs in zip(found, expected, strict=True):
         if isinstance(ours, Report) and isinstance(theirs, Report):
             assert ours.learning_rate == theirs.learning_rate
-            assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.02)
+            assert ours.metrics["loss"] == pytest.approx(theirs.metrics["loss"], rel=0.02)
     tolerance = 1e-4 if precision == "float32" else 0.05
     for key, value in plain.network.state_dict().items():
         scale = float(value.float().abs().max()) or 1.0
@@ -61,7 +67,7 @@ def test_captured_steps_are_launched_steps(tiny: ImageSet, device: str, precisio
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("stop", [1, LAUNCHED_FIRST, LAUNCHED_FIRST + 1, 23])
-def test_a_captured_run_that_stops_goes_on_alike(tiny: ImageSet, device: str, stop: int) -> None:
+def test_a_captured_run_that_stops_goes_on_alike(tiny: Dataset, device: str, stop: int) -> None:
     whole, _ = run(tiny, RECIPE, device, captured=True)
     half, _ = run(tiny, RECIPE, device, captured=True, stop=stop)
     again, _ = run(tiny, RECIPE, device, captured=True, state=half)  # a new step function, as after a restart
@@ -70,12 +76,13 @@ def test_a_captured_run_that_stops_goes_on_alike(tiny: ImageSet, device: str, st
         torch.testing.assert_close(again.network.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)
 
 
-def test_the_rate_is_the_schedules(tiny: ImageSet) -> None:
+def test_the_rate_is_the_schedules(tiny: Dataset) -> None:
     seen: list[float] = []
     where = torch.device("cpu")
     state = start(build("cifar_resnet8", num_classes=4), RECIPE, where)
-    stream = Stream(tiny.train, per_pixel_mean(tiny.train.pixels), 20, 0, 1, True)
-    step = CapturedStep(stream, objective(state.network, RECIPE, where), where)
+    stream = Stream(tiny.train, of_mean(tiny.train), 20, 0, 1, True)
+    forward = objective(state.network, RECIPE, where, F.cross_entropy, CLASSIFICATION.sums)
+    step = CapturedStep(stream, forward, where)
 
     def watched(state: State, rate: float) -> None:
         step(state, rate)
@@ -84,12 +91,12 @@ def test_the_rate_is_the_schedules(tiny: ImageSet) -> None:
         assert int(step.step) == state.step
         seen.append(rate)
 
-    list(train(state, watched, RECIPE))
+    list(train(state, watched, RECIPE, CLASSIFICATION.means))
     assert sorted(set(seen), reverse=True) == pytest.approx([0.1, 0.01, 0.001])
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-def test_runs_on_streams_of_their_own_are_as_if_alone(tiny: ImageSet, device: str) -> None:
+def test_runs_on_streams_of_their_own_are_as_if_alone(tiny: Dataset, device: str) -> None:
     where = torch.device(device)
     images = tiny.train.to(where)
     streams = [torch.cuda.Stream() if device == "cuda" else None for _ in range(3)]
@@ -97,8 +104,9 @@ def test_runs_on_streams_of_their_own_are_as_if_alone(tiny: ImageSet, device: st
     def begin(seed: int) -> tuple[State, Iterator[object]]:
         torch.manual_seed(seed)
         state = start(build("cifar_resnet8", num_classes=4), RECIPE, where)
-        stream = Stream(images, per_pixel_mean(images.pixels), RECIPE.batch_size, seed, RECIPE.padding, RECIPE.flip)
-        return state, train(state, CapturedStep(stream, objective(state.network, RECIPE, where), where), RECIPE)
+        stream = Stream(images, of_mean(images), RECIPE.batch_size, seed, RECIPE.padding, RECIPE.flip)
+        forward = objective(state.network, RECIPE, where, F.cross_entropy, CLASSIFICATION.sums)
+        return state, train(state, CapturedStep(stream, forward, where), RECIPE, CLASSIFICATION.means)
 
     begun = []
     for seed, stream in enumerate(streams):
@@ -119,10 +127,10 @@ def test_runs_on_streams_of_their_own_are_as_if_alone(tiny: ImageSet, device: st
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
-def test_compiled_draws_are_the_same_batches(tiny: ImageSet) -> None:
+def test_compiled_draws_are_the_same_batches(tiny: Dataset) -> None:
     where = torch.device("cuda")
     images = tiny.train.to(where)
-    stream = Stream(images, per_pixel_mean(images.pixels), 20, 5, 1, True)
+    stream = Stream(images, of_mean(images), 20, 5, 1, True)
     compiled = torch.compile(stream.draw, dynamic=False)
     for step in (0, 1, 7, 100, 63_999):
         stream.prepare(step)

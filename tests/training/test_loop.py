@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from resnetlab.data.augment import per_pixel_mean
-from resnetlab.data.images import ImageSet
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
-from resnetlab.errors import ResnetlabError
-from resnetlab.networks import build
-from resnetlab.networks.resnet import ResNet
+from resnetlab.errors import DivergedError, ResnetlabError
+from resnetlab.networks.resnet import ResNet, build
+from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training import checkpoint
 from resnetlab.training.loop import (
-    DivergedError,
     Event,
     Report,
     State,
@@ -27,8 +27,8 @@ from resnetlab.training.loop import (
     start,
     train,
 )
+from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.recipe import Recipe
-from resnetlab.training.recipes import CIFAR
 from resnetlab.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
@@ -40,23 +40,25 @@ def network() -> ResNet:
     return build("cifar_resnet8", num_classes=4)
 
 
-def stream(tiny: ImageSet, recipe: Recipe = RECIPE) -> Stream:
-    return Stream(tiny.train, per_pixel_mean(tiny.train.pixels), recipe.batch_size, 0, recipe.padding, recipe.flip)
+def stream(tiny: Dataset, recipe: Recipe = RECIPE) -> Stream:
+    about = Preprocessing.of_mean_image(per_pixel_mean(tiny.train.pixels))
+    return Stream(tiny.train, about, recipe.batch_size, 0, recipe.padding, recipe.flip)
 
 
 def run(
-    tiny: ImageSet, recipe: Recipe, state: State | None = None, steps: int | None = None
+    tiny: Dataset, recipe: Recipe, state: State | None = None, steps: int | None = None
 ) -> tuple[State, list[Event]]:
     state = state or start(network(), recipe, CPU)
     events: list[Event] = []
-    for event in train(state, launched(stream(tiny, recipe), objective(state.network, recipe, CPU), recipe), recipe):
+    forward = objective(state.network, recipe, CPU, F.cross_entropy, CLASSIFICATION.sums)
+    for event in train(state, launched(stream(tiny, recipe), forward, recipe), recipe, CLASSIFICATION.means):
         events.append(event)
         if event == Stepped(steps or -1):
             break
     return state, events
 
 
-def test_it_is_stochastic_gradient_descent_with_momentum(tiny: ImageSet) -> None:
+def test_it_is_stochastic_gradient_descent_with_momentum(tiny: Dataset) -> None:
     state, events = run(tiny, RECIPE)
     literal = network().to(memory_format=torch.channels_last).train()
     velocity = {name: torch.zeros_like(p) for name, p in literal.named_parameters()}
@@ -77,19 +79,19 @@ def test_it_is_stochastic_gradient_descent_with_momentum(tiny: ImageSet) -> None
     reports = [event for event in events if isinstance(event, Report)]
     assert [report.step for report in reports] == [5, 12]  # the last two steps are no piece of their own
     for report, (first, last) in zip(reports, [(0, 5), (5, 12)], strict=True):
-        assert report.train_error == pytest.approx(sum(errors[first:last]) / (last - first))
-        assert report.train_loss == pytest.approx(sum(losses[first:last]) / (last - first), rel=1e-4)
+        assert report.metrics["error"] == pytest.approx(sum(errors[first:last]) / (last - first))
+        assert report.metrics["loss"] == pytest.approx(sum(losses[first:last]) / (last - first), rel=1e-4)
     assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 13))
 
 
-def test_warm_up_ends_when_the_error_is_low_enough(tiny: ImageSet) -> None:
+def test_warm_up_ends_when_the_error_is_low_enough(tiny: Dataset) -> None:
     recipe = replace(
         RECIPE, iterations=40, drops=(), warmup_rate=0.01, warmup_error=60.0, warmup_window=4, report_every=2
     )
     state, events = run(tiny, recipe)
     (ended,) = [event for event in events if isinstance(event, WarmedUp)]
     assert ended.step % 4 == 0
-    assert ended.train_error < 60
+    assert ended.headline < 60
     assert ended.learning_rate == 0.1
     assert state.warmed_up_at == ended.step
     before = [event for event in events if isinstance(event, Report) and event.step <= ended.step]
@@ -97,10 +99,10 @@ def test_warm_up_ends_when_the_error_is_low_enough(tiny: ImageSet) -> None:
     assert {report.learning_rate for report in before} == {0.01}
     assert {report.learning_rate for report in after} == {0.1}
     windows = [before[k : k + 2] for k in range(0, len(before) - 2, 2)]
-    assert all(sum(report.train_error for report in window) / 2 >= 60 for window in windows)
+    assert all(sum(report.metrics["error"] for report in window) / 2 >= 60 for window in windows)
 
 
-def test_a_warm_up_that_never_ends_stays_slow(tiny: ImageSet) -> None:
+def test_a_warm_up_that_never_ends_stays_slow(tiny: Dataset) -> None:
     recipe = replace(RECIPE, warmup_rate=0.01, warmup_error=0.0, warmup_window=1)
     state, events = run(tiny, recipe)
     assert state.warmed_up_at is None
@@ -108,7 +110,7 @@ def test_a_warm_up_that_never_ends_stays_slow(tiny: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 8, 11])
-def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(tiny: ImageSet, tmp_path: Path, stop: int) -> None:
+def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(tiny: Dataset, tmp_path: Path, stop: int) -> None:
     recipe = replace(RECIPE, warmup_rate=0.01, warmup_error=70.0, warmup_window=3)
     whole, events = run(tiny, recipe)
     half, before = run(tiny, recipe, steps=stop)
@@ -123,9 +125,7 @@ def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(tiny: ImageSet, tmp_path: 
         assert torch.equal(state.network.state_dict()[key], value), key
 
 
-def test_only_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
-    tiny: ImageSet, tmp_path: Path
-) -> None:
+def test_only_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tiny: Dataset, tmp_path: Path) -> None:
     for stop in (2, 4, 6):
         state, _ = run(tiny, RECIPE, steps=stop)
         checkpoint.save(tmp_path, state, metrics_lines=stop)
@@ -140,22 +140,22 @@ def test_only_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(
         checkpoint.restore(tmp_path, fresh)
 
 
-def test_divergence_is_noticed(tiny: ImageSet) -> None:
+def test_divergence_is_noticed(tiny: Dataset) -> None:
     recipe = replace(RECIPE, learning_rate=1e30)
     with pytest.raises(DivergedError, match="at step 5, learning rate 1e\\+30"):
         run(tiny, recipe)
 
 
-def test_bfloat16_learns_alike(tiny: ImageSet) -> None:
+def test_bfloat16_learns_alike(tiny: Dataset) -> None:
     exact, _ = run(tiny, RECIPE)
     rough, events = run(tiny, replace(RECIPE, precision="bfloat16"))
     assert all(p.dtype == torch.float32 for p in rough.network.parameters())
     assert not torch.equal(rough.network.fc.weight, exact.network.fc.weight)
     torch.testing.assert_close(rough.network.conv1.weight, exact.network.conv1.weight, rtol=0.2, atol=0.1)
-    assert all(event.train_loss < 10 for event in events if isinstance(event, Report))
+    assert all(event.metrics["loss"] < 10 for event in events if isinstance(event, Report))
 
 
-def test_the_network_given_is_the_one_trained(tiny: ImageSet) -> None:
+def test_the_network_given_is_the_one_trained(tiny: Dataset) -> None:
     given = network()
     before = copy.deepcopy(given.state_dict())
     state = start(given, RECIPE, CPU)

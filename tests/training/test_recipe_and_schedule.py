@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.training.named_recipes import CIFAR, RECIPES
 from resnetlab.training.recipe import Recipe
-from resnetlab.training.recipes import CIFAR, RECIPES, recipe, with_fields
 from resnetlab.training.schedule import learning_rate
 
 
@@ -83,62 +83,6 @@ def test_scaling_keeps_proportions(iterations: int) -> None:
     assert scaled.report_every >= 10
 
 
-@given(st.integers(1, 200), st.integers(1, 100_000))
-def test_tests_cost_less_than_training_however_short(epochs: int, images: int) -> None:
-    found = RECIPES["short"].for_epochs(epochs, images)
-    assert found.report_every >= images // found.batch_size
-    found = RECIPES["short"].for_iterations(1 + images // 10, images)
-    assert found.report_every >= min(images // found.batch_size, found.iterations // 10)
-
-
-def test_short_passes_sixty_times_through_the_data() -> None:
-    assert recipe("short", 4000).iterations == 1875
-    assert recipe("cifar", 4000) == CIFAR
-    assert recipe("short", 36, iterations=30) == RECIPES["short"].scaled(30)  # not rounded twice
-    assert with_fields(recipe("short", 36), ["iterations=30"]) == RECIPES["short"].scaled(30)
-    with pytest.raises(ResnetlabError, match="did you mean cifar"):
-        recipe("cifer", 4000)
-
-
-def test_fields_from_text() -> None:
-    changed = with_fields(
-        CIFAR,
-        ["iterations=640", "learning_rate=0.05", "flip=false", "warmup_rate=0.01", "drops=100,200", "batch_size=64"],
-    )
-    assert changed == replace(
-        CIFAR,
-        iterations=640,
-        learning_rate=0.05,
-        flip=False,
-        warmup_rate=0.01,
-        drops=(100, 200),
-        batch_size=64,
-        report_every=10,
-    )
-    assert with_fields(changed, ["warmup_rate=none", "precision=bfloat16"]).warmup_rate is None
-
-
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("learning_rate", "field=value"),
-        ("learnig_rate=1", "did you mean learning_rate"),
-        ("batch_size=ten", "a whole number"),
-        ("batch_size=0", "at least 1"),
-        ("flip=maybe", "true or false"),
-        ("learning_rate=-1", "more than 0"),
-        ("learning_rate=nan", "more than 0"),
-        ("drops=3,1", "ascending"),
-        ("precision=float8", "float32 or tfloat32 or bfloat16"),
-        ("name=x", "no field 'name'"),
-        ("iterations=0", "at least 1"),
-    ],
-)
-def test_fields_that_cannot_be(text: str, hint: str) -> None:
-    with pytest.raises(ResnetlabError, match=hint):
-        with_fields(CIFAR, [text])
-
-
 def test_recipes_are_told_apart_by_name() -> None:
     assert all(name == known.name for name, known in RECIPES.items())
     assert isinstance(RECIPES["short"], Recipe)
@@ -157,12 +101,12 @@ def test_the_last_report_is_no_short_piece(iterations: int, every: int) -> None:
 def test_statistics_over_parts_of_the_batch() -> None:
     paper = RECIPES["imagenet-8x32"]
     assert [paper.parts(processes) for processes in (1, 2, 4, 8)] == [8, 4, 2, 1]
-    with pytest.raises(ResnetlabError, match="by 16 processes in parts of 32"):
+    with pytest.raises(ResnetlabError, match="by 16 processes in chunks of 32"):
         paper.parts(16)
     with pytest.raises(ResnetlabError, match="a divisor of batch_size"):
         replace(paper, batch_size=100)
     with pytest.raises(ResnetlabError, match="0 where accumulate is more than 1"):
         replace(paper, accumulate=2)
     assert [CIFAR.parts(2), replace(CIFAR, accumulate=4).parts(2)] == [1, 4]
-    with pytest.raises(ResnetlabError, match="by 2 processes with 3 parts each"):
+    with pytest.raises(ResnetlabError, match="by 2 processes with 3 chunks each"):
         replace(CIFAR, batch_size=129, accumulate=3).parts(2)

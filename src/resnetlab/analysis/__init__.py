@@ -1,1 +1,1 @@
-"""What the networks are made of and what they cost, computed and measured; nothing is trained for it."""
+"""Structure and cost of the networks, computed and measured without training."""

@@ -1,12 +1,12 @@
-"""A network taken apart: its layers by stage and by kind, each with its input and its multiply-adds."""
+"""The layers of a network by stage and kind, with their input shapes and multiply-adds."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.measure import layer_costs, on_meta
-from resnetlab.networks.resnet import Architecture
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear)
 PROJECTION = "projection"
@@ -15,7 +15,7 @@ MAX_POOL = "max pool"
 CLASSIFIER = "average pool, fc"
 OPTIMIZER = "SGD step"
 REST = "rest"
-"""ReLU, addition, option A's zeros: what the whole takes beyond the layers that are timed."""
+"""ReLU, addition, option A's zeros: the network's time beyond that of the timed layers."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class Part:
 
     @property
     def first(self) -> bool:
-        """Whether it is given the images, to which no gradient flows back."""
+        """Whether its input are the images, which need no gradient."""
         return self.name == "conv1"
 
     @property
     def training_multiply_adds(self) -> int:
-        """Forward and backward: as many for the gradient of the input, and again for that of the weights."""
+        """Forward and backward; the gradients of the input and of the weights each cost as much as forward."""
         return self.multiply_adds * (2 if self.first else 3)
 
     @property
     def key(self) -> tuple[str, tuple[int, ...], bool]:
-        """What two parts share if one takes as long as the other."""
+        """Equal for two parts that take the same time."""
         return self.layer, self.input, self.first
 
 
 def parts(row: Architecture, batch_size: int, image_size: int) -> list[Part]:
-    """The layers that are timed, in the order of the forward pass. Their multiply-adds are all of the network's."""
+    """The timed layers in forward order. They have all multiply-adds of the network."""
     network, image = on_meta(row), (row.in_channels, image_size, image_size)
     work = {cost.name: cost.multiply_adds for cost in layer_costs(network, image)}
     names = {module: name for name, module in network.named_modules()}
@@ -66,7 +66,7 @@ def parts(row: Architecture, batch_size: int, image_size: int) -> list[Part]:
 
 
 def stage_of(name: str) -> str:
-    """The row of Table 1 that a layer belongs to: conv1 with its pooling, conv2_x and on, fc with its pooling."""
+    """The row of Table 1 of a layer: conv1 (with its pooling), conv2_x, ..., fc (with its pooling)."""
     top = name.split(".")[0]
     if top.startswith("layer"):
         return f"conv{int(top.removeprefix('layer')) + 1}_x"

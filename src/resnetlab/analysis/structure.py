@@ -1,12 +1,12 @@
-"""The networks of Table 1 and Figure 3 as they are built here, beside what the paper prints of them."""
+"""Compare the networks of Table 1 and Figure 3 as built here with the paper's numbers."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
 
+from resnetlab.networks.architecture import Architecture, architecture, with_options
 from resnetlab.networks.measure import layer_costs, multiply_adds, on_meta, parameter_count
-from resnetlab.networks.resnet import Architecture, architecture, with_options
 from resnetlab.paper.tables import COUNTS, PLAIN34_OF_VGG19, TABLE1, TABLE1_STAGES, Table1Row
 
 IMAGE = (3, 224, 224)
@@ -19,7 +19,7 @@ Agreement = Literal["rounds", "cut", "differs"]
 
 @dataclass(frozen=True)
 class VggCost:
-    """Multiply-adds for one image of 224x224, and parameters, biases among them."""
+    """Multiply-adds for one 224x224 image, and parameters including biases."""
 
     convolutions: int
     fully_connected: int
@@ -28,7 +28,7 @@ class VggCost:
 
 @dataclass(frozen=True)
 class Count:
-    """A count of multiply-adds for one image that the paper prints, and one that is computed under a convention."""
+    """A count of multiply-adds for one image: the paper's, and a computed one under a convention."""
 
     where: str
     method: str
@@ -39,12 +39,12 @@ class Count:
 
     @property
     def agreement(self) -> Agreement:
-        """How the computed count gives the printed one."""
+        """How the computed count agrees with the printed one."""
         return agreement(self.printed, self.multiply_adds)
 
 
 def agreement(printed: float | int, exact: float | int, unit: float = UNIT) -> Agreement:
-    """Whether the printed value is the exact one rounded to `unit`, cut there, or another."""
+    """Whether the printed value is the exact one rounded to `unit`, truncated, or different."""
     digits = round(printed / unit)
     if round(exact / unit) == digits:
         return "rounds"
@@ -71,7 +71,7 @@ def vgg_cost(depth: int) -> VggCost:
 
 
 def table1_rows(row: Architecture) -> list[Table1Row]:
-    """The rows of Table 1 for one network, read from its modules and from the shapes that a forward pass gives."""
+    """The rows of Table 1 for one network, read from its modules and the shapes in a forward pass."""
     network = on_meta(row)
     outputs = {cost.name: cost.output for cost in layer_costs(network, IMAGE)}
     pool = network.maxpool
@@ -79,7 +79,7 @@ def table1_rows(row: Architecture) -> list[Table1Row]:
     rows = [Table1Row(row.name, "conv1", outputs["conv1"][-1], (_layer(stem),), stride=stem.stride[0])]
     for k, stage in enumerate(network.stages(), start=1):
         blocks = [[child for child in block.children() if isinstance(child, nn.Conv2d)] for block in stage.children()]
-        (layers,) = {tuple(map(_layer, block)) for block in blocks}  # Table 1 has one kind of block a row
+        (layers,) = {tuple(map(_layer, block)) for block in blocks}  # Table 1 has one kind of block per row
         stride = max(convolution.stride[0] for convolution in blocks[0])
         found = Table1Row(row.name, f"conv{k + 1}_x", outputs[f"layer{k}.0.conv2"][-1], layers, len(blocks), stride)
         if k == 1 and isinstance(pool, nn.MaxPool2d):
@@ -89,7 +89,7 @@ def table1_rows(row: Architecture) -> list[Table1Row]:
 
 
 def counts() -> list[Count]:
-    """Every printed count of multiply-adds, with each convention under which it may have been counted."""
+    """Every printed count of multiply-adds with the computed count of each possible convention."""
     printed = [(f"Table {row.table}", row.method, row.multiply_adds, row.network) for row in TABLE1]
     printed += [(row.where, row.method, row.multiply_adds, row.network) for row in COUNTS]
     return [
@@ -100,8 +100,8 @@ def counts() -> list[Count]:
     ]
 
 
-def structure_record() -> dict[str, Any]:
-    """All of it as a record: stages and counts, printed and computed, and the share of Section 3.3."""
+def compared_structure() -> dict[str, Any]:
+    """Stages and counts, printed and computed, and the percentage of Section 3.3."""
     built = {row.network: table1_rows(architecture(row.network)) for row in TABLE1_STAGES}
     computed = {(row.network, row.stage): row for rows in built.values() for row in rows}
     plain34, vgg19 = multiply_adds(on_meta(architecture("plain34")), IMAGE), vgg_cost(19)
@@ -120,7 +120,7 @@ def structure_record() -> dict[str, Any]:
 
 
 def _conventions(network: str) -> list[tuple[str, int, int]]:
-    """Convention, multiply-adds and parameters; the one that the paper follows, where it tells, comes first."""
+    """Convention, multiply-adds and parameters; the paper's convention, if stated, comes first."""
     if network.startswith("vgg"):
         cost = vgg_cost(int(network.removeprefix("vgg")))
         both = cost.convolutions + cost.fully_connected
@@ -132,10 +132,7 @@ def _conventions(network: str) -> list[tuple[str, int, int]]:
     if row.shortcut == "none":
         rows = {"no shortcuts": row}
     elif row.block == "basic":
-        rows = {
-            "option A, the same as plain": with_options(row, shortcut="A"),
-            "option B": row,
-        }
+        rows = {"option A, the same as plain": with_options(row, shortcut="A"), "option B": row}
     else:
         rows = {
             "option B, stride on the first 1x1 (v1)": row,

@@ -1,7 +1,7 @@
-"""Time as the device itself counts it: a GPU's events, a processor's clock.
+"""Measure time: with events on a GPU, with a clock on a CPU.
 
-On a processor with one thread it is the time that the thread was at work, so that other programs that take their turn
-there are not counted; with several threads, which wait for one another, it is the time that passes.
+On a CPU with one thread it is the thread's CPU time, which excludes other programs; with several threads, which wait
+for each other, it is wall time.
 """
 
 import math
@@ -13,11 +13,11 @@ import torch
 
 Mark = float | torch.cuda.Event
 MOST_CALLS = 100
-QUEUE_CYCLES = 20_000_000  # about 10 ms of a GPU: in this time the calls that are to be timed are launched
+QUEUE_CYCLES = 20_000_000  # about 10 ms on a GPU, in which the timed calls are launched
 
 
 def mark(device: torch.device) -> Mark:
-    """This moment. On a GPU, the moment when all that was launched so far is done."""
+    """The current time. On a GPU, an event after all work launched so far."""
     if device.type != "cuda":
         return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -26,7 +26,7 @@ def mark(device: torch.device) -> Mark:
 
 
 def clock(device: torch.device) -> str:
-    """What is counted, in words."""
+    """Which time is measured, as text."""
     if device.type == "cuda":
         return "the card's own time"
     return "time of the thread at work" if torch.get_num_threads() == 1 else "time that passes"
@@ -41,14 +41,14 @@ def intervals(marks: Sequence[Mark]) -> list[float]:
 
 
 def calls_for(seconds: float, one: float) -> int:
-    """How many calls of `one` second each make a block of about so many seconds."""
+    """How many calls of `one` seconds make a block of about `seconds`."""
     return max(1, min(MOST_CALLS, math.ceil(seconds / max(one, 1e-9))))
 
 
 def timed(call: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Seconds a call, over a block of calls that takes about `seconds`, after one that does not count.
+    """Seconds per call, over a block of calls of about `seconds`, after one warm-up call.
 
-    A GPU is kept busy until the calls are launched, so that it is its own time and not the launching's.
+    A GPU is kept busy until all calls are launched, so that launch time does not count.
     """
     count = calls_for(seconds, _block(call, device, 1))
     return _block(call, device, count) / count

@@ -1,38 +1,59 @@
-"""What all commands share: the application, the console, types of options, checks."""
+"""Shared by all commands: console, progress, checks of options."""
 
+import os
+import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import tyro
 from rich.console import Console
-from rich.progress import track
 
-from resnetlab.data import ImageSet
-from resnetlab.data.listing import Listing
+from resnetlab.cli.command import flags
 from resnetlab.errors import ResnetlabError
-from resnetlab.report.terminal import PLAIN_EVERY_SECONDS
-from resnetlab.training.distributed import World
+from resnetlab.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from resnetlab.report.record import Table
 
 T = TypeVar("T")
-Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
-Option = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}")]
-Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
-app = tyro.extras.SubcommandApp()
-console = Console(quiet=not World.here().main)  # of several processes, one speaks
+PLAIN_EVERY_SECONDS = 15.0
+main_process = os.environ.get("RANK", "0") == "0"
+console = Console(quiet=not main_process)  # only rank 0 prints
 
 
 def say(text: str) -> None:
-    """One line as it is, however wide the terminal."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    """Print one line without wrapping or markup."""
+    console.print(as_flags(text), highlight=False, soft_wrap=True, markup=False)
+
+
+def complain(text: str) -> None:
+    """Print one line to standard error without wrapping or markup."""
+    Console(stderr=True).print(as_flags(text), highlight=False, soft_wrap=True, markup=False)
+
+
+def as_flags(text: str) -> str:
+    """Replace option names in Python, as in `batch_size=64`, by the flags of the command line."""
+    recipe = {field.name for field in fields(Recipe)}
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if name in flags:
+            return f"--{flags[name].replace('_', '-')}" + (f" {value[1:]}" if value else "")
+        if name in recipe:
+            return f"--set {name}{value or '=...'}"
+        return match[0]
+
+    return re.sub(r"`([a-z_0-9]+)(=[^`]*)?`", flag, text)
 
 
 def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """The items, with a bar of progress and the time left, on a terminal; elsewhere with a line now and then."""
+    """Yield the items with a progress bar and the remaining time; without a terminal, with a line every 15 s."""
     if console.is_terminal:
+        from rich.progress import track
+
         return track(items, what, total, console=console, transient=True)
     return _told(items, what, total)
 
@@ -48,11 +69,6 @@ def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
             say(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
 
 
-def complain(text: str) -> None:
-    """One line about what went wrong, as it is, to the standard error."""
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
-
-
 def at_least_one(**options: int | None) -> None:
     """Refuse counts below 1.
 
@@ -61,21 +77,25 @@ def at_least_one(**options: int | None) -> None:
     """
     for name, value in options.items():
         if value is not None and value < 1:
-            raise ResnetlabError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
+            raise ResnetlabError(f"`{name}={value}`: it must be at least 1")
 
 
-def introduce(images: ImageSet | Listing) -> None:
-    """Say what a data set is."""
-    if isinstance(images, Listing):
-        validation = f", {len(images.validation):,} validation" if images.validation is not None else ""
-        say(
-            f"{images.name}: {len(images.train):,} training{validation} and {len(images.test):,} test images, "
-            f"{len(images.classes)} classes; {images.note}"
-        )
-        return
-    channels, height, width = images.image_shape
-    say(
-        f"{images.name}: {len(images.train):,} training and {len(images.test):,} test images of {width}x{height} "
-        f"pixels, {channels} channel{'s' * (channels > 1)}, {len(images.classes)} classes; "
-        f"{images.note or 'official split'}",
-    )
+def ends_in(option: str, path: Path | None, *suffixes: str) -> None:
+    """Refuse a file name with another suffix, or a folder.
+
+    Raises:
+        ResnetlabError: names the option.
+    """
+    if path is not None and (path.suffix not in suffixes or path.is_dir()):
+        raise ResnetlabError(f"`{option}={path}`: expected a file name that ends in {' or '.join(suffixes)}")
+
+
+def print_table(table: "Table") -> None:
+    """Print a table and its note; if it is too wide for the terminal, one line per cell."""
+    from resnetlab.cli.terminal import grid
+
+    if table.title:
+        console.print(table.title, style="bold", highlight=False)
+    console.print(grid(table, console.width))
+    if table.note:
+        console.print(table.note, style="dim", highlight=False)

@@ -1,190 +1,141 @@
-"""`resnetlab evaluate` and `resnetlab embed`."""
+"""`resnetlab evaluate`."""
 
 import time
-from csv import writer as csv_writer
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import torch
 import tyro
-from rich.table import Table
 
-from resnetlab.cli.common import Count, Place, app, at_least_one, complain, console, say, watched
-from resnetlab.data import NAMED
-from resnetlab.data.labels import imagenet, spoken
-from resnetlab.data.reading import OnBad
+from resnetlab.choices import DeviceName, OnBad, ProtocolName, SplitName, TestPrecision
+from resnetlab.cli.command import command
+from resnetlab.cli.common import at_least_one, complain, main_process, print_table, say, watched
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.answers import TOP, Answers
-from resnetlab.evaluation.evaluate import EvaluationSet, Part, images_for
-from resnetlab.evaluation.evaluate import evaluate as test
-from resnetlab.evaluation.protocol import Protocol, ProtocolName
-from resnetlab.evaluation.protocol import protocol as chosen_protocol
-from resnetlab.evaluation.scores import Precision as TestPrecision
-from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.execution import Device, choose_device
-from resnetlab.files import replacing
-from resnetlab.inference.engines import open_engine
-from resnetlab.inference.predict import find_images, score
-from resnetlab.models import Model
-from resnetlab.models import load as load_model
-from resnetlab.models.modelfile import model_file
-from resnetlab.paper.curves import figure4
-from resnetlab.paper.tables import printed
-from resnetlab.training.distributed import World, joined
-from resnetlab.training.run import read_execution
+
+if TYPE_CHECKING:
+    from resnetlab.evaluation.answers import Answers
+    from resnetlab.evaluation.evaluate import EvaluationSet
+    from resnetlab.evaluation.protocol import Protocol
+    from resnetlab.evaluation.scores import Scored
+    from resnetlab.models.modelfile import Model
 
 SHOWN = 20  # classes
 SMALL_MAP = 3  # positions
 WORST = 10
 
 
-@app.command
+@dataclass(frozen=True)
+class TestData:
+    """The test data."""
+
+    data: str | None = None
+    """The data set, by name or path. Default: the model's training data set."""
+    split: SplitName | None = None
+    """The images to test on. Default: the test split. For data without a split: the tenth of each class that training
+    holds out, or all images if the model was trained on other data."""
+    data_dir: Path | None = None
+    """Folder of cifar10 and cifar100, also for downloads. Default: as in training."""
+    on_bad: OnBad = "stop"
+    """Stop at an unreadable file, or skip and count it."""
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How testing is executed."""
+
+    precision: TestPrecision = "float32"
+    """bfloat16 is faster on hardware with matrix units for it."""
+    device: DeviceName = "auto"
+    """auto uses the GPU if there is one."""
+    batch_size: int | None = None
+    """Views of the model's image size per batch. Default: 10 on a CPU, 512 on a GPU."""
+    threads: int | None = None
+    """CPU threads of the network. Default: one per core."""
+    workers: int | None = None
+    """Threads that read image files. Default: one per core."""
+
+
+@command
 def evaluate(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
     /,
     *,
-    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH")] = None,
     protocol: ProtocolName = "center",
-    scales: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (),
-    split: Annotated[Part | None, tyro.conf.arg(metavar="{test,validation,train,all}")] = None,
-    out: Place = None,
-    on_bad: OnBad = "stop",
-    precision: TestPrecision = "float32",
-    device: Device = "auto",
-    batch_size: Count = None,
-    threads: Count = None,
-    workers: Count = None,
-    data_dir: Place = None,
+    scales: tuple[int, ...] = (),
+    out: Path | None = None,
+    on: TestData = TestData(),
+    settings: TestSettings = TestSettings(),
 ) -> None:
-    """Test a network on a data set's test images, prepared as its model file says, by one of the paper's protocols.
+    """Test a network under one of the paper's protocols, with the preprocessing of its model file.
 
     Args:
-        model: A run folder, or a model file: model.safetensors of one, or what `resnetlab import` made.
-        data: The data set; left out, the one it was trained on.
-        protocol: center is one view; ten-crop four corners, the centre and their mirror images; dense the whole image
-            at several scales, fully convolutionally.
-        scales: Shorter sides in pixels for dense; left out, 224 256 384 480 640, in proportion to the model's crop.
-        split: Which images of it. Left out, those for testing; of data without a split, for a model that was trained
-            elsewhere, all, and else the tenth of each class that training sets apart.
+        model: A run folder, a model file, or weights of another library.
+        protocol: center: one centre crop; ten-crop: four corners and centre, also mirrored; dense: the whole image at
+            several scales, fully convolutionally.
+        scales: Shorter sides in pixels for dense. Default: 224 256 384 480 640, scaled with the model's crop size.
         out: Write numbers, predictions, scores, tables by class and pictures to this folder.
-        on_bad: Stop at a file that cannot be read, or skip and count it.
-        precision: float32, or bfloat16, which is faster where there are matrix units for it.
-        device: auto takes the GPU where there is one.
-        batch_size: Views of the model's own size at a time.
-        threads: Processor threads of the network; left out, one a core.
-        workers: Threads that read image files; left out, one a core.
-        data_dir: Where cifar10 and cifar100 are, or are downloaded to; left out, where they were in training.
+        on: The test data.
+        settings: How testing is executed.
     """
-    at_least_one(batch_size=batch_size, threads=threads, workers=workers)
-    if threads:
-        torch.set_num_threads(threads)
-    trained = load_model(model)
-    way = chosen_protocol(protocol, trained.preprocessing.fit, scales)
-    source, where_data = _source(model, trained, data, data_dir)
-    images = images_for(trained, source, where_data, split, on_bad, workers)
-    if protocol == "dense" and min(trained.network.map_size(*trained.preprocessing.fit.crop)) < SMALL_MAP:
+    at_least_one(batch_size=settings.batch_size, threads=settings.threads, workers=settings.workers)
+    import torch
+
+    from resnetlab.evaluation.evaluate import images_for
+    from resnetlab.evaluation.protocol import protocol as chosen_protocol
+    from resnetlab.models.importing import read_model
+    from resnetlab.runs.settings import choose_device
+    from resnetlab.training.distributed import World, joined
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    trained = read_model(model)
+    fit = trained.preprocessing.fit
+    chosen = chosen_protocol(protocol, fit, scales)
+    source, data_dir = _source(model, trained, on)
+    images = images_for(trained, source, data_dir, on.split, on.on_bad, settings.workers)
+    if protocol == "dense" and min(trained.network.map_size(*fit.crop)) < SMALL_MAP:
         complain(
-            f"The last feature map of {max(trained.preprocessing.fit.crop)} pixels is one or two positions, mostly "
-            "zero padding; elsewhere dense testing shows the network what it was never trained on"
+            f"The last feature map of a {max(fit.crop)}-pixel crop has one or two positions, which see mostly zero "
+            "padding; dense testing of larger images gives the network inputs unlike those in training"
         )
     if out:
-        from resnetlab.report.evaluation import check_folder
+        from resnetlab.report.evaluation_files import check_folder
 
         check_folder(out)
-    where = choose_device(device)
-    rows, columns = trained.preprocessing.fit.crop
-    pixels = batch_size * rows * columns if batch_size else None
-    with joined(World.here().device(where.type)):
+    device = World.here().device(choose_device(settings.device).type)
+    with joined(device):
         began = time.perf_counter()
-        scored, remark = _tested(
-            trained, images, way, World.here().device(where.type), pixels, precision, model, source
-        )
+        scored, remark = _tested(trained, images, chosen, settings, model, device)
         seconds = time.perf_counter() - began
-    found = scored.answers()
-    row = trained.network.architecture
-    width = f" of 1/{row.narrow} width" if row.narrow > 1 else ""
-    which = "" if images.split == "all" else f"{images.split} "
-    top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
-    say(
-        f"{row.title}{width} on {images.data}: {which}error {found.error:.2f} % "
-        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {scored.about['protocol']}; "
-        f"{trained.origin}{remark}"
-    )
-    if printed := beside(trained, protocol):
-        say(printed)
-    say(f"{len(found):,} images in {seconds:.1f} s, {len(found) / seconds:.1f} images/s")
-    if images.skipped:
-        skipped = len(images.skipped)
-        complain(f"{skipped:,} files could not be read and are not counted, {min(images.skipped)} among them")
-    if images.note:
-        say(f"{images.data}: {images.note}")
-    if found.at_chance and found.errors:
-        from resnetlab.evaluation.chance import likely_cause
-
-        complain(f"That is what guessing gives. {likely_cause(found)}")
-    _print_classes(found, out)
-    if out and World.here().main:
+    _tell(trained, images, scored, remark, protocol)
+    say(f"{len(scored.names):,} images in {seconds:.1f} s, {len(scored.names) / seconds:.1f} images/s")
+    _print_classes(scored.answers(), out)
+    if out and main_process:
         write(out, trained, images, scored)
         say(f"Numbers, scores, tables, confusion matrix and the most confident mistakes: {out}")
 
 
-@app.command
-def embed(
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER")],
-    /,
-    *,
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")],
-    device: Device = "auto",
-    batch_size: Count = None,
-    threads: Count = None,
-) -> None:
-    """Write the features of images, what the last layer is given: an array (images, features) and the paths.
+def evaluation_of_run(folder: Path) -> None:
+    """Evaluate a finished run on its test images into its folder, unless this was done."""
+    from resnetlab.evaluation.evaluate import images_for
+    from resnetlab.evaluation.protocol import protocol as chosen_protocol
+    from resnetlab.models.modelfile import load
+    from resnetlab.runs.folder import evaluation_folder
+    from resnetlab.runs.settings import choose_device
 
-    Args:
-        model: A run folder or a model file.
-        images: Image files, and folders of them at any depth.
-        out: An .npz file with `features` (float32) and `paths`, or a .csv file.
-        device: auto takes the GPU where there is one.
-        batch_size: Images at a time.
-        threads: Processor threads; left out, one a core.
-    """
-    at_least_one(batch_size=batch_size, threads=threads)
-    if out.suffix not in (".npz", ".csv"):
-        raise ResnetlabError(f"--out {out}: expected the name of a file that ends in .npz or .csv")
-    paths = find_images(images)
-    where = choose_device(device)
-    engine = open_engine(model, "torch", device=where, precision="float32", threads=threads, features=True)
-    features, read, unreadable = [], [], 0
-    found = score(engine, paths, batch_size or (8 if where.type == "cpu" else 128))
-    for path, row in watched(found, "embedding", len(paths)):
-        if isinstance(row, str):
-            unreadable += 1
-            complain(row)
-        else:
-            features.append(row)
-            read.append(str(path))
-    if features:
-        _write_features(out, read, np.stack(features))
-        say(f"{out}: {len(features[0]):,} features of {len(features):,} images ({engine.about})")
-    if unreadable:
-        raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
+    if evaluation_folder(folder).exists():
+        return
+    trained = load(folder)
+    source, data_dir = _source(folder, trained, TestData())
+    images = images_for(trained, source, data_dir, "test", "skip")
+    chosen = chosen_protocol("center", trained.preprocessing.fit)
+    scored, _ = _tested(trained, images, chosen, TestSettings(), folder, choose_device("auto"))
+    write(evaluation_folder(folder), trained, images, scored)
 
 
-def confusion_of_run(folder: Path, workers: int | None = None) -> None:
-    """`evaluation/` in a finished run's folder, on its own test images."""
-    trained = load_model(folder)
-    source, where_data = _source(folder, trained, None, None)
-    images = images_for(trained, source, where_data, "test", "skip", workers)
-    way = chosen_protocol("center", trained.preprocessing.fit)
-    scored, _ = _tested(trained, images, way, choose_device("auto"), None, "float32", folder, source)
-    write(folder / "evaluation", trained, images, scored)
-
-
-def write(folder: Path, trained: Model, images: EvaluationSet, scored: Scored) -> None:
-    """All files of an evaluation."""
-    from resnetlab.report.evaluation import write_evaluation  # matplotlib takes a second to come
+def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
+    """Write all files of an evaluation."""
+    from resnetlab.report.evaluation_files import write_evaluation
 
     title = f"{trained.network.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
     about = {"title": title, **scored.about, "preprocessing": trained.preprocessing.fit.describe()}
@@ -194,8 +145,12 @@ def write(folder: Path, trained: Model, images: EvaluationSet, scored: Scored) -
     scored.save(folder / "scores.safetensors")
 
 
-def beside(trained: Model, protocol: ProtocolName) -> str:
-    """What the paper, or the authors' release, has for a network by a protocol; nothing where there is nothing."""
+def beside(trained: "Model", protocol: ProtocolName) -> str:
+    """The result of the paper, or the authors' release, for a network and a protocol; empty if there is none."""
+    from resnetlab.data.class_names import imagenet
+    from resnetlab.paper.curves import figure4
+    from resnetlab.paper.tables import printed
+
     row = trained.network.architecture
     if trained.classes != tuple(imagenet()) or row.narrow > 1:
         return ""
@@ -210,60 +165,83 @@ def beside(trained: Model, protocol: ProtocolName) -> str:
     return ""
 
 
-def _source(model: Path, trained: Model, data: str | None, data_dir: Path | None) -> tuple[str, Path]:
-    source, where_data = data, data_dir
-    if model.is_dir():
-        execution = read_execution(model)
-        source, where_data = data or execution["source"], data_dir or Path(execution["data_dir"])
+def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: str, protocol: ProtocolName) -> None:
+    """Print the errors, the paper's result, and warnings."""
+    from resnetlab.evaluation.answers import TOP
+
+    found, row = scored.answers(), trained.network.architecture
+    width = f" of 1/{row.narrow} width" if row.narrow > 1 else ""
+    which = "" if images.split == "all" else f"{images.split} "
+    top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
+    say(
+        f"{row.title}{width} on {images.data}: {which}error {found.error:.2f} % "
+        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {scored.about['protocol']}; "
+        f"{trained.origin}{remark}"
+    )
+    if printed := beside(trained, protocol):
+        say(printed)
+    if images.skipped:
+        skipped = len(images.skipped)
+        complain(f"{skipped:,} files could not be read and are not counted, {min(images.skipped)} among them")
+    if images.note:
+        say(f"{images.data}: {images.note}")
+    if found.at_chance and found.errors:
+        from resnetlab.evaluation.chance import likely_cause
+
+        complain(f"Guessing gives the same error. {likely_cause(found)}")
+
+
+def _source(model: Path, trained: "Model", on: TestData) -> tuple[str, Path]:
+    from resnetlab.data.named import NAMED
+    from resnetlab.runs.folder import read_settings
+
+    source, data_dir = on.data, on.data_dir
+    if model.is_dir() and "imported" not in trained.provenance:
+        settings = read_settings(model)
+        source, data_dir = source or settings["source"], data_dir or Path(settings["data_dir"])
     if source is None:
         source = trained.provenance.get("data", {}).get("name")
         if source not in NAMED:
             known = f"was trained on {source}" if source else "does not say what it was trained on"
-            raise ResnetlabError(f"{model} {known}; give the data set to test on with --data")
-    return source, where_data or Path("data")
+            raise ResnetlabError(f"{model} {known}; give the data set to test on with `data`")
+    if on.data_dir and source not in NAMED:
+        raise ResnetlabError(f"`data_dir` takes no effect with {source}; it is for {', '.join(NAMED)}")
+    return source, data_dir or Path("data")
 
 
 def _tested(
-    trained: Model,
-    images: EvaluationSet,
-    way: Protocol,
-    device: torch.device,
-    pixels: int | None,
-    precision: TestPrecision,
-    model: Path,
-    source: str,
-) -> tuple[Scored, str]:
+    trained: "Model", images: "EvaluationSet", protocol: "Protocol", settings: TestSettings, model: Path, device: Any
+) -> tuple["Scored", str]:
+    from resnetlab.evaluation.evaluate import evaluate as test
+    from resnetlab.training.distributed import World
+
     total = -(-len(images) // World.here().size)
     watch = lambda items: watched(items, "evaluating", total)
-    about = {"model": str(model_file(model))}
+    rows, columns = trained.preprocessing.fit.crop
+    pixels = settings.batch_size * rows * columns if settings.batch_size else None
+    precision, about = settings.precision, {"model": model.name}
     try:
-        return test(trained, images, way, device, precision=precision, pixels=pixels, watch=watch, about=about)
+        return test(trained, images, protocol, device, precision=precision, pixels=pixels, watch=watch, about=about)
     except ResnetlabError as error:
-        raise ResnetlabError(str(error) if source in str(error) else f"{source} and {model}: {error}") from None
+        raise ResnetlabError(
+            str(error) if images.data in str(error) else f"{images.data}, {model}: {error}"
+        ) from None
 
 
-def _print_classes(found: Answers, out: Path | None) -> None:
-    from resnetlab.report.evaluation import worst_first
+def _print_classes(found: "Answers", out: Path | None) -> None:
+    from resnetlab.data.class_names import spoken
+    from resnetlab.report.evaluation_files import worst_first
+    from resnetlab.report.record import Table
 
-    rows = found.by_class()
-    few = len(rows) <= SHOWN
-    title = None if few else f"the {WORST} worst of {len(rows):,} classes" + ("" if out else "; --out FOLDER has all")
-    grid = Table("class", "images", "precision", "recall", "F1", title=title)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for row in rows if few else worst_first(rows)[:WORST]:
+    classes = [row for row in found.by_class() if row.images]
+    few = len(classes) <= SHOWN
+    title = (
+        "" if few else f"the {WORST} worst of {len(classes):,} classes" + ("" if out else "; --out FOLDER has all")
+    )
+    rows = []
+    for row in classes if few else worst_first(classes)[:WORST]:
         shares = ("-" if share is None else f"{100 * share:.1f} %" for share in (row.precision, row.recall, row.f1))
-        grid.add_row(spoken(row.name), f"{row.images:,}", *shares)
-    console.print(grid)
-
-
-def _write_features(path: Path, names: list[str], features: np.ndarray) -> None:
-    with replacing(path) as temporary:
-        if path.suffix == ".npz":
-            with temporary.open("wb") as file:
-                np.savez(file, features=features, paths=np.array(names))
-            return
-        with temporary.open("w", newline="") as text:
-            writer = csv_writer(text)
-            writer.writerow(["image", *(f"feature_{k}" for k in range(features.shape[1]))])
-            writer.writerows([name, *map(str, row.tolist())] for name, row in zip(names, features, strict=True))
+        rows.append((spoken(row.name), f"{row.images:,}", *shares))
+    absent = len(found.classes) - len(classes)
+    note = f"{absent:,} other classes of the model have no images here." if absent else ""
+    print_table(Table(("class", "images", "precision", "recall", "F1"), tuple(rows), note, title))

@@ -1,32 +1,41 @@
 """`resnetlab networks`."""
 
+from typing import Annotated, Literal
+
 import tyro
 
-from resnetlab.cli.common import Count, Name, Option, app, at_least_one, console
-from resnetlab.networks.measure import stage_table
-from resnetlab.networks.resnet import NAMES, Version, architecture, with_options
-from resnetlab.report.tables import Table
-from resnetlab.report.terminal import print_table
+from resnetlab.choices import Version
+from resnetlab.cli.command import command
+from resnetlab.cli.common import at_least_one, print_table
+from resnetlab.errors import ResnetlabError
 
 
-@app.command
+@command
 def networks(
-    name: tyro.conf.Positional[Name] = None,
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None,
     /,
     *,
-    shortcut: Option = None,
-    version: Version = "v1",
-    image_size: Count = None,
+    shortcut: Literal["A", "B", "C"] | None = None,
+    version: Version | None = None,
+    image_size: int | None = None,
 ) -> None:
-    """List the networks of the paper, or print one's layer table in the style of Table 1.
+    """List the networks of the paper, or print the layer table of one in the style of Table 1.
 
     Args:
-        name: A network, e.g. resnet50 or cifar_resnet110; all of them if left out.
-        shortcut: The paper's option A, B or C; left out, B on ImageNet and A on CIFAR.
+        name: A network, e.g. resnet50, resnet34-A or cifar_resnet110. Default: list all.
+        shortcut: The paper's option A, B or C. Default: B for ImageNet networks, A for CIFAR networks.
         version: Stride of a bottleneck on the first 1x1 (v1, the paper's) or on the 3x3 (v1.5, torchvision's).
-        image_size: Side of the image in pixels; left out, the paper's.
+            Default: v1.
+        image_size: Side of the image in pixels. Default: the paper's.
     """
+    from resnetlab.networks.architecture import NAMES, architecture, parse
+    from resnetlab.networks.measure import stage_table
+    from resnetlab.report.record import Table
+
+    given = {"shortcut": shortcut, "version": version, "image_size": image_size}
     if name is None:
+        if unused := [f"`{option}`" for option, value in given.items() if value is not None]:
+            raise ResnetlabError(f"{' and '.join(unused)} takes no effect without a network; name one, e.g. resnet50")
         rows = []
         for known in NAMES:
             stages = stage_table(row := architecture(known))
@@ -34,14 +43,14 @@ def networks(
             rows.append((known, f"{row.depth:,}", row.shortcut, f"{row.image_size}", *(f"{n:,}" for n in counts)))
         header = ("network", "depth", "shortcut", "image", "parameters", "multiply-adds")
         note = "CIFAR networks exist at every depth 6n+2. Batch normalisation and bias count as parameters only."
-        print_table(console, Table(header, rows, note))
+        print_table(Table(header, tuple(rows), note))
         return
     at_least_one(image_size=image_size)
-    row = with_options(architecture(name), shortcut=shortcut, version=version)
+    row = parse(name, shortcut=shortcut, version=version)
     stages = stage_table(row, image_size)
     lines: list[tuple[str, ...]] = [
         (s.name, s.output, s.layers, f"{s.parameters:,}", f"{s.multiply_adds:,}") for s in stages
     ]
     total = (sum(s.parameters for s in stages), sum(s.multiply_adds for s in stages))
     lines.append(("total", "", f"{row.depth} layers, shortcut {row.shortcut}", *(f"{n:,}" for n in total)))
-    print_table(console, Table(("layer", "output", name, "parameters", "multiply-adds"), lines, ""))
+    print_table(Table(("layer", "output", str(row), "parameters", "multiply-adds"), tuple(lines)))

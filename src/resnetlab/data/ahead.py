@@ -1,4 +1,4 @@
-"""Work that threads do ahead of when it is asked for, in order, and never too far ahead."""
+"""Ordered parallel map over threads with bounded read-ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,9 @@ R = TypeVar("R")
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
-    """`work` of each item, in the order of the items, at most `ahead` of them done or begun before they are taken.
+    """Yield `work(item)` in the order of the items, with at most `ahead` results started or waiting.
 
-    An error of the work is raised where its result would have come; then the rest is dropped.
+    An error in `work` is raised in place of its result, and the remaining work is cancelled.
     """
     waiting: deque[Future[R]] = deque()
     todo = iter(items)

@@ -1,4 +1,4 @@
-"""The paper's preprocessing and augmentation of small images (Section 4.2), batched, where the data lives."""
+"""The paper's preprocessing and augmentation of small images (Section 4.2), batched, on the data's device."""
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -9,7 +9,7 @@ from resnetlab.data.counter import bits
 
 
 def per_pixel_mean(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "c h w"]:
-    """The mean training image, 0 to 1; exact, so the same on every machine."""
+    """The mean training image, 0 to 1; the sum is exact, so the mean is the same on every machine."""
     total = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
     for chunk in torch.split(pixels, 4096):
         total += chunk.sum(0, dtype=torch.int64)
@@ -17,12 +17,12 @@ def per_pixel_mean(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "c h w"]:
 
 
 def preprocess(pixels: UInt8[Tensor, "n h w c"], mean: Float[Tensor, "c #h #w"]) -> Float[Tensor, "n c h w"]:
-    """Pixels as a network sees them: 0 to 1, the mean by pixel or by channel subtracted; channels last in memory."""
+    """Scale pixels to 0 to 1 and subtract the mean (per pixel or per channel); channels last in memory."""
     return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean)
 
 
 def zero_pad(pixels: UInt8[Tensor, "n h w c"], padding: int) -> UInt8[Tensor, "n h2 w2 c"]:
-    """`padding` black pixels on each side."""
+    """Add `padding` black pixels on each side."""
     return F.pad(pixels, (0, 0, padding, padding, padding, padding))
 
 
@@ -35,10 +35,10 @@ def crop_and_flip(
     step: Int64[Tensor, ""],
     places: Int64[Tensor, "b"] | None = None,
 ) -> UInt8[Tensor, "b h w c"]:
-    """Random crops, flipped left to right half of the time, of the `index`-th images, `padding` pixels smaller.
+    """Random crops of the images `index`, back to the unpadded size; `flip` mirrors half of them left to right.
 
-    The batch of step t is drawn from (seed, t) alone, and t may be a number that only the device knows. `places` are
-    those of the images in the batch, if they are only a part of it.
+    The batch depends on (seed, step) alone; `step` is a tensor on the device. `places` are the positions of these
+    images in the batch, if they are only a part of it.
     """
     device = padded.device
     height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding

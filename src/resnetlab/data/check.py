@@ -1,4 +1,4 @@
-"""What is wrong with a data set, file by file, before hours are spent on it."""
+"""Check the image files of a data set before training."""
 
 import difflib
 import hashlib
@@ -15,38 +15,40 @@ import simplejpeg
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
+from resnetlab.data.dataset import File
 from resnetlab.data.decode import JPEG, ORIENTATION
-from resnetlab.data.layouts import SPLITS, File, Found
 from resnetlab.data.preprocessing import is_image, open_image
+from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
 
 Weight = Literal["stops", "misleads", "note"]
 SMALL = 32  # pixels
-UNBALANCED = 10  # times as many images
+UNBALANCED = 10  # ratio of the largest to the smallest class
 BLANKS = dict.fromkeys(map(ord, " -_"))
 KINDS: dict[str, tuple[Weight, str]] = {
-    "unreadable": ("stops", "training stops there; remove or repair them, or train with --on-bad skip"),
-    "one class": ("stops", "it takes two classes, each a folder; is this the folder above the right one?"),
-    "empty class": ("stops", "put images in, or remove the folder"),
+    "unreadable": ("stops", "training stops at such a file; remove or repair it, or train with `on_bad=skip`"),
+    "one class": ("stops", "training needs two class folders or more; is this the parent of the right folder?"),
+    "empty class": ("stops", "add images, or remove the folder"),
+    "class of one image": ("stops", "a class needs two different images, one for testing; add some"),
     "class in only one split": ("stops", "use the same class names in all splits"),
-    "same image in two splits": ("misleads", "the test error would be too good; keep it in one split"),
+    "same image in two splits": ("misleads", "the test error would be too low; keep it in one split"),
     "same image in two classes": ("misleads", "one of the labels is wrong; keep it in one class"),
-    "class names alike": ("misleads", "they differ in case, spaces, - and _ alone; one class or two?"),
-    "damaged": ("note", "readable, but parts of it are not what they were"),
-    "same image twice in a class": ("note", "it counts twice"),
-    "content is not what the suffix says": ("note", "read by its content"),
+    "class names alike": ("misleads", "they differ only in case, spaces, - and _; are they one class?"),
+    "damaged": ("note", "readable, but some pixels are wrong"),
+    "same image twice in a class": ("note", "training and tests count it twice"),
+    "content is not what the suffix says": ("note", "the content decides how it is read"),
     "grey": ("note", "read as RGB"),
     "CMYK": ("note", "read as RGB; colours may be off"),
     "palette": ("note", "read as RGB"),
     "alpha": ("note", "transparency is dropped"),
-    "16 bit": ("note", "the upper 8 bits are read"),
-    "rotated by EXIF": ("note", "turned upright"),
-    "several frames": ("note", "the first is read"),
-    "tiny": ("note", f"a side of less than {SMALL} pixels"),
+    "16 bit": ("note", "only the upper 8 bits are read"),
+    "rotated by EXIF": ("note", "rotated upright"),
+    "several frames": ("note", "only the first is read"),
+    "tiny": ("note", f"a side is shorter than {SMALL} pixels"),
     "hidden": ("note", "not read"),
     "not an image": ("note", "not read"),
     "outside of the classes": ("note", "not read"),
-    "unbalanced": ("note", "--balance loss or --balance sampling makes up for it"),
+    "unbalanced": ("note", "`balance=loss` or `balance=sampling` compensates for it"),
 }
 MODES = {"L": "grey", "LA": "grey", "1": "grey", "CMYK": "CMYK", "YCCK": "CMYK", "P": "palette", "PA": "palette"}
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
@@ -54,7 +56,7 @@ SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, of one of `KINDS`, and where."""
+    """One problem, of one of `KINDS`, and its file."""
 
     kind: str
     file: str
@@ -62,13 +64,13 @@ class Finding:
 
     @property
     def weight(self) -> Weight:
-        """Whether it stops training, makes its numbers wrong, or is only worth knowing."""
+        """Whether it stops training, makes results misleading, or is only a note."""
         return KINDS[self.kind][0]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One image file: which it is, its content's hash, its size if it can be read, what is odd about it."""
+    """One image file: split, class, hash of its content, its size if it is readable, and its problems."""
 
     split: str | None
     label: str
@@ -80,7 +82,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it. Counts are of files by split and class, readable or not; sizes are the shorter sides in pixels."""
+    """The whole check: files per split and class (unreadable ones too); least, median and greatest shorter side."""
 
     counts: dict[str | None, dict[str, int]]
     findings: tuple[Finding, ...]
@@ -88,12 +90,12 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing would stop training or make its numbers wrong."""
+        """Whether nothing stops training or makes results misleading."""
         return all(finding.weight == "note" for finding in self.findings)
 
 
 def examine(found: Found, threads: int | None = None) -> Iterator[Seen]:
-    """Every image file, decoded wholly by threads, in order."""
+    """Decode every image file completely, in order, with a pool of threads."""
     files = (
         (split, label, file)
         for split, by_class in found.splits.items()
@@ -105,13 +107,13 @@ def examine(found: Found, threads: int | None = None) -> Iterator[Seen]:
 
 
 def report(found: Found, seen: Iterable[Seen]) -> Report:
-    """What all of it comes to."""
+    """Summarise the examined files."""
     seen = list(seen)
     counts: dict[str | None, dict[str, int]] = {
         split: {label: len(files) for label, files in by_class.items()} for split, by_class in found.splits.items()
     }
     findings = [finding for each in seen for finding in each.findings]
-    findings += [*_classes(found, counts), *_duplicates(seen), *_strays(found)]
+    findings += [*_classes(found, counts), *_duplicates(seen), *_too_few(found, seen), *_strays(found)]
     order = list(KINDS)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.file))
     sides = [min(each.size) for each in seen if each.size]
@@ -130,7 +132,7 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
         else:
             try:
                 simplejpeg.decode_jpeg(data, "RGB", strict=True)
-            except ValueError as error:  # a recoverable one, if Pillow can read it
+            except ValueError as error:  # recoverable if Pillow can read it
                 open_image(data, file.path)
                 damage = str(error)
     except ResnetlabError as error:
@@ -212,15 +214,27 @@ def _duplicates(seen: list[Seen]) -> Iterator[Finding]:
             yield Finding("same image twice in a class", first, others)
 
 
+def _too_few(found: Found, seen: list[Seen]) -> Iterator[Finding]:
+    """Classes that cannot be split into train and test: files with the same content stay in one split."""
+    if found.is_split:
+        return
+    contents: dict[str, set[bytes]] = defaultdict(set)
+    for each in seen:
+        contents[each.label].add(each.digest or each.file.path.encode())
+    for label, different in contents.items():
+        if len(different) == 1:
+            yield Finding("class of one image", label)
+
+
 def _strays(found: Found) -> Iterator[Finding]:
-    """Files and folders that are passed over."""
+    """Files and folders that are ignored."""
     if found.kind != "folder":
         return
     taken = {file.path for by_class in found.splits.values() for files in by_class.values() for file in files}
     for path in sorted(found.root.rglob("*")):
         name = str(path.relative_to(found.root))
         if any(part.startswith(".") for part in Path(name).parts[:-1]):
-            continue  # in a hidden folder, which is named itself
+            continue  # in a hidden folder, which is itself reported
         if path.name.startswith("."):
             yield Finding("hidden", name, "folder" if path.is_dir() else "")
         elif path.is_file() and str(path) not in taken:

@@ -1,7 +1,7 @@
-"""Random numbers as a pure function of their coordinates, the same on every device.
+"""Random numbers as a pure function of their coordinates, identical on every device.
 
-A counter is hashed instead of a generator advanced (splitmix64's output function; Steele, Lea and Flood, 2014), so
-nothing has to be stored to draw any number again, and a draw is tensor arithmetic where the data lives.
+They are hashes of a counter (the output function of splitmix64; Steele, Lea and Flood, 2014). There is no generator
+state to store, and a draw is tensor arithmetic on the data's device.
 """
 
 import torch
@@ -14,9 +14,9 @@ GOLDEN = 0x9E3779B97F4A7C15
 def bits(
     counter: Int64[Tensor, "*shape"], *coordinates: int, last: Int64[Tensor, ""] | None = None
 ) -> Int64[Tensor, "*shape"]:
-    """63 random bits for each element of `counter`, independent between different coordinates.
+    """63 random bits per element of `counter`, independent for different coordinates.
 
-    The last coordinate may be a number on a device, which nobody has to wait for.
+    The last coordinate may be a tensor on a device; this avoids a synchronisation.
     """
     key = 0
     for coordinate in coordinates:
@@ -28,29 +28,38 @@ def bits(
 
 
 def permutation(n: int, seed: int, epoch: int, device: torch.device) -> Int64[Tensor, "n"]:
-    """The order of `n` samples in an epoch."""
+    """The order of the `n` samples in an epoch."""
     return bits(torch.arange(n, device=device), seed, 0, epoch).argsort(stable=True)
 
 
+def balanced_draws(labels: Int64[Tensor, "n"], seed: int, epoch: int) -> Int64[Tensor, "n"]:
+    """Draw n of n samples with replacement; every class has the same probability."""
+    by_class = labels.argsort(stable=True)
+    counts = torch.unique(labels, return_counts=True)[1]
+    drawn = bits(torch.arange(2 * len(labels), device=labels.device), seed, 3, epoch)
+    which, place = drawn[: len(labels)] % len(counts), drawn[len(labels) :]
+    return by_class[(counts.cumsum(0) - counts)[which] + place % counts[which]]
+
+
 def _mix_on_device(x: Tensor) -> Tensor:
-    """The output function of splitmix64; arithmetic of int64 wraps, as it should."""
+    """The output function of splitmix64; it relies on int64 overflow."""
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, by: int) -> Tensor:
-    """Logical right shift: torch has only the arithmetic one."""
+    """Logical right shift; torch only has the arithmetic one."""
     return (x >> by) & ((1 << (64 - by)) - 1)
 
 
 def _signed(x: int) -> int:
-    """The 64-bit two's complement integer with these bits."""
+    """Reinterpret 64 bits as a signed integer."""
     return (x + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _mix(x: int) -> int:
-    """The same of one Python integer."""
+    """`_mix_on_device` for one Python integer."""
     x &= (1 << 64) - 1
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & ((1 << 64) - 1)
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & ((1 << 64) - 1)

@@ -1,8 +1,7 @@
-"""The part of an image that a training step needs, decoded without most of the rest.
+"""Decode only the part of an image that a training step needs.
 
-A JPEG file is decoded no further down than its crop, and at a half, a quarter or an eighth of its size where the crop
-is that much larger than what is made of it. The first changes no pixel. libjpeg-turbo does the work, outside of
-Python's lock, so threads are enough.
+JPEG decoding stops below the crop (this changes no pixel), and runs at 1/2, 1/4 or 1/8 size if the crop is at least
+that much larger than the result. libjpeg-turbo releases Python's lock (GIL), so threads are enough.
 """
 
 import io
@@ -25,14 +24,14 @@ Box = tuple[int, int, int, int]
 JPEG = b"\xff\xd8"
 BASELINE = 0xC0, 0xC1
 FRAMES = (*BASELINE, 0xC2)  # and progressive
-ROWS = 16  # of pixels that are coded together, at most; colours are interpolated across them
+ROWS = 16  # at most, pixel rows per block row; colours are interpolated between block rows
 ORIENTATION = 0x0112
 _memory = threading.local()
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the head of a JPEG file says; `height_at` is where its height stands."""
+    """The frame header of a JPEG file; `height_at` is the byte offset of its height."""
 
     width: int
     height: int
@@ -41,15 +40,15 @@ class Frame:
 
 
 def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -> UInt8[Tensor, "h w 3"]:
-    """The box (left, top, width, height) that `choose` takes of (width, height), as a square of `size` pixels.
+    """Crop the box (left, top, width, height) that `choose(width, height)` returns, and scale it to a square.
 
-    Images are upright as their EXIF orientation says, and RGB. Resizing is bilinear with antialiasing.
+    `size` is its side in pixels. Images are RGB, rotated upright by EXIF. Resizing is bilinear with antialiasing.
 
     Raises:
-        ResnetlabError: `data` is no image, or is cut short; by `name`.
+        ResnetlabError: `data` is not an image or is truncated; the message has `name`.
     """
     frame = read_frame(data)
-    if frame is None:  # no JPEG, or one that has to be turned, or of four colours, or damaged
+    if frame is None:  # not JPEG, or rotated by EXIF, CMYK, or damaged
         image = open_image(data, name)
         left, top, width, height = choose(*image.size)
         part = np.array(image.crop((left, top, left + width, top + height)).convert("RGB"))
@@ -57,7 +56,7 @@ def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -
         part = _decode(data, name, frame, choose(frame.width, frame.height), size)
     if part.shape[:2] == (size, size):
         return torch.from_numpy(part.copy())
-    pixels = torch.from_numpy(np.ascontiguousarray(part))[None].permute(0, 3, 1, 2)  # channels last, and seen as that
+    pixels = torch.from_numpy(np.ascontiguousarray(part))[None].permute(0, 3, 1, 2)  # channels last in memory
     return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
@@ -68,7 +67,7 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
         factor *= 2
     rows = frame.height
     needed = (top + height + ROWS) // ROWS * ROWS + ROWS
-    if frame.baseline and needed < frame.height:  # a lower image has the same rows above its end
+    if frame.baseline and needed < frame.height:  # shorten the image: the rows above its end stay the same
         rows = needed
         data = data[: frame.height_at] + needed.to_bytes(2, "big") + data[frame.height_at + 2 :]
     try:
@@ -84,7 +83,7 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
 
 
 def _buffer(size: int) -> bytearray:
-    """Memory of this thread, which is faster than new memory. What is in it holds until the next image."""
+    """A buffer that this thread reuses (faster than new memory); valid until the next image."""
     if len(getattr(_memory, "buffer", b"")) < size:
         _memory.buffer = bytearray(size)
     buffer: bytearray = _memory.buffer
@@ -92,7 +91,7 @@ def _buffer(size: int) -> bytearray:
 
 
 def read_frame(data: bytes) -> Frame | None:
-    """Size and place of the frame header of a JPEG file that is whole, upright, and RGB or grey; else None."""
+    """The frame header of a complete, upright JPEG file in RGB or grey; None for other data."""
     if not data.startswith(JPEG):
         return None
     at = 2
@@ -116,15 +115,15 @@ def _turned(segment: bytes) -> bool:
     try:
         exif.load(segment)
         return bool(exif.get(ORIENTATION, 1) != 1)
-    except (SyntaxError, ValueError, OSError, KeyError):  # as Pillow has it, damaged EXIF turns nothing
+    except (SyntaxError, ValueError, OSError, KeyError):  # like Pillow, ignore damaged EXIF
         return False
 
 
 def read_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height of an encoded image, upright, without decoding it.
+    """Width and height of an encoded image after upright rotation, without decoding it.
 
     Raises:
-        ResnetlabError: it is no image.
+        ResnetlabError: `data` is not an image.
     """
     if frame := read_frame(data):
         return frame.width, frame.height

@@ -1,27 +1,20 @@
-"""Download a file once: with progress, checked by hash, continued where it broke off, never half-written."""
+"""Download a file with progress; check its hash, resume after an interruption, and never leave a partial file."""
 
 import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from resnetlab.errors import ResnetlabError
 
 
 def download(url: str, path: Path, md5: str) -> Path:
-    """The file at `path`, from `url` if it is not there yet.
+    """Download `url` to `path` unless the file exists.
 
     Raises:
-        ResnetlabError: no connection, or what came is not the file with this hash; it says what to do by hand.
+        ResnetlabError: no connection, or the file has another hash; the message says what to do.
     """
     if path.exists():
         check(path, md5)
@@ -33,7 +26,7 @@ def download(url: str, path: Path, md5: str) -> Path:
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise ResnetlabError(
-            f"could not download {url} ({reason}); try again, or fetch it elsewhere and put it into {path.parent}"
+            f"cannot download {url} ({reason}); try again, or put the file into {path.parent} yourself"
         ) from error
     try:
         check(part, md5)
@@ -45,28 +38,26 @@ def download(url: str, path: Path, md5: str) -> Path:
 
 
 def check(path: Path, md5: str) -> None:
-    """Refuse a file that is not the one with this hash.
+    """Check the hash of a file.
 
     Raises:
-        ResnetlabError: names both hashes.
+        ResnetlabError: the hash differs; the message has both.
     """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
-        raise ResnetlabError(
-            f"{path} is damaged or another file: its MD5 is {found}, expected {md5}; delete it and try again"
-        )
+        raise ResnetlabError(f"{path} is damaged: its MD5 is {found}, expected {md5}; delete it and try again")
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Append what is missing of `url` to `part`."""
+    """Append the missing bytes of `url` to `part`."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     try:
-        response = urllib.request.urlopen(request, timeout=30)  # noqa: S310 -- the table's own addresses
+        response = urllib.request.urlopen(request, timeout=30)  # noqa: S310 -- addresses from our table
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing
+        if error.code == 416:  # the file is complete
             return
         raise
     with response, Progress(*columns, TimeRemainingColumn()) as progress:

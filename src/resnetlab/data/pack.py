@@ -1,4 +1,4 @@
-"""A smaller copy of a data set, made once and read many times faster."""
+"""Write a smaller copy of a data set as tar shards, which are faster to read."""
 
 import io
 import json
@@ -10,33 +10,32 @@ from pathlib import Path
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
+from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.decode import read_frame
-from resnetlab.data.layouts import PACKING, File, Split
-from resnetlab.data.listing import Listing
 from resnetlab.data.preprocessing import open_image
+from resnetlab.data.sources.layouts import PACKING
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing, write_json
 
 SHARD = 10_000  # images
-WHOLE = 0.1  # of the size: images that are so little larger are kept as they are
+WHOLE = 0.1  # images at most 10 % larger than `size` are copied unchanged
 
 
-def pack(listing: Listing, out: Path, size: int, quality: int, threads: int | None = None) -> Iterator[str | None]:
-    """Write tar shards (WebDataset's layout) of the images, their shorter sides scaled down to `size` pixels.
+def pack(listing: Dataset, out: Path, size: int, quality: int, threads: int | None = None) -> Iterator[str | None]:
+    """Write the images to tar shards (WebDataset layout), with shorter sides scaled down to `size` pixels.
 
-    Yields for each image: None, or why it could not be read and is left out. Images that are not larger are copied as
-    they are. The splits are the listing's. Shards appear whole; stopped anywhere, the same call goes on.
+    Yields per image: None, or why it is unreadable and skipped. Images that are not larger are copied unchanged. The
+    splits stay the same. Shards are written atomically; after an interruption, the same call continues.
 
     Raises:
-        ResnetlabError: `out` holds something else, or another copy.
+        ResnetlabError: `out` holds other files or a different copy.
     """
     _begin(listing, out, size, quality)
     threads = threads or os.cpu_count() or 1
-    splits = {"train": listing.train, "validation": listing.validation, "test": listing.test}
-    for name, split in splits.items():
-        for first in range(0, len(split) if split else 0, SHARD):
-            assert split is not None  # noqa: S101 -- for the type checker
-            part = Split(split.files[first : first + SHARD], split.labels[first : first + SHARD])
+    for name, split in listing.splits.items():
+        assert isinstance(split, Files)  # noqa: S101 -- for the type checker
+        for first in range(0, len(split), SHARD):
+            part = split[first : first + SHARD]
             path = out / f"{name}-{first // SHARD:05}.tar"
             if path.exists():
                 yield from (None for _ in part.files)
@@ -46,14 +45,16 @@ def pack(listing: Listing, out: Path, size: int, quality: int, threads: int | No
     (out / PACKING).unlink(missing_ok=True)
 
 
-def _begin(listing: Listing, out: Path, size: int, quality: int) -> None:
+def _begin(listing: Dataset, out: Path, size: int, quality: int) -> None:
     said = {"fingerprint": listing.fingerprint(), "size": size, "quality": quality}
     about = out / "pack.json"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not about.exists())):
-        raise ResnetlabError(f"{out} holds something else; give a new folder with --out")
+        raise ResnetlabError(f"{out} holds other files; give a new folder with `out`")
     if about.exists():
         if json.loads(about.read_text()) != said:
-            raise ResnetlabError(f"{out} is a copy of other images, or of another size; give a new folder with --out")
+            raise ResnetlabError(
+                f"{out} is a copy of other images or with another size or quality; give a new folder with `out`"
+            )
         if not (out / PACKING).exists():
             return
     out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def _begin(listing: Listing, out: Path, size: int, quality: int) -> None:
     write_json(about, said)
 
 
-def _shard(part: Split, first: int, path: Path, size: int, quality: int, threads: int) -> Iterator[str | None]:
+def _shard(part: Files, first: int, path: Path, size: int, quality: int, threads: int) -> Iterator[str | None]:
     def smaller(file: File) -> tuple[bytes, str] | str:
         try:
             return _smaller(file.read(), file.path, size, quality)
@@ -80,9 +81,9 @@ def _shard(part: Split, first: int, path: Path, size: int, quality: int, threads
 
 
 def _smaller(data: bytes, name: str, size: int, quality: int) -> tuple[bytes, str]:
-    """The encoded image, and its suffix."""
+    """The encoded image and its suffix."""
     frame = read_frame(data)
-    image = open_image(data, name)  # wholly, so that no damage is copied
+    image = open_image(data, name)  # decode all of it, so that damaged files are not copied
     if frame and min(image.size) <= size * (1 + WHOLE):
         return data, "jpg"
     scale = min(1.0, size / min(image.size))

@@ -1,6 +1,6 @@
-"""Training and test batches of image files of any size, decoded as they are needed.
+"""Training batches of image files of any size, decoded on demand.
 
-The batch at step t is a pure function of (seed, t), with any number of threads and processes.
+The batch at step t is a pure function of (seed, t), for any number of threads and processes.
 """
 
 import math
@@ -17,34 +17,33 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from resnetlab.data.counter import bits, permutation
+from resnetlab.choices import OnBad
+from resnetlab.data.counter import balanced_draws, bits, permutation
+from resnetlab.data.dataset import Files
 from resnetlab.data.decode import Box, crop
-from resnetlab.data.layouts import Split
 from resnetlab.data.preprocessing import Preprocessing
-from resnetlab.data.reading import OnBad
 from resnetlab.errors import ResnetlabError
 
 Crops = Literal["shorter-side", "area"]
-AHEAD = 3  # batches that are read while one is trained on
-CHUNK = 8  # images that a thread takes at a time
-TRIES = 10  # for a crop of random area and shape that fits
+AHEAD = 3  # batches in flight, the current one included
+CHUNK = 8  # images per thread task
+TRIES = 10  # attempts to draw a crop of random area and aspect ratio that fits
 RATIOS = 3 / 4, 4 / 3
-DRAWS = 2 * TRIES + 8  # random numbers for an image
-FLIP = 2 * TRIES + 2  # which of them
+DRAWS = 2 * TRIES + 8  # random numbers per image
+FLIP = 2 * TRIES + 2  # index of the one that decides the flip
 COLOUR = slice(FLIP + 1, FLIP + 4)
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
-"""Of ImageNet's training pixels, RGB from 0 to 1, as fb.resnet.torch has them; for AlexNet's colour noise."""
+"""PCA of ImageNet's training pixels (RGB, 0 to 1), from fb.resnet.torch, for AlexNet's colour noise."""
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image.
+    """How a training image is augmented.
 
-    `shorter-side`: scaled until its shorter side is anything in `sides`, then a crop anywhere (Section 3.4).
-    `area`: a crop of a random share of the area, `least_area` to 1, of a shape of 3:4 to 4:3, then scaled, as
-    torchvision's `RandomResizedCrop`. `colour` is the standard deviation of AlexNet's noise along the principal
-    components of RGB.
+    `shorter-side`: scale the shorter side to a random length in `sides`, then take a random crop (Section 3.4).
+    `area`: crop a random share of the area (`least_area` to 1) with an aspect ratio of 3:4 to 4:3, then scale, like
+    torchvision's `RandomResizedCrop`. `colour`: standard deviation of AlexNet's PCA colour noise.
     """
 
     crop: Crops
@@ -57,7 +56,7 @@ class Augmentation:
 
 @dataclass
 class Waiting:
-    """Seconds for which training waited for images, and files that could not be read and were left out."""
+    """Seconds that training waited for images, and the unreadable files that were skipped."""
 
     seconds: float = 0.0
     skipped: set[str] = field(default_factory=set)
@@ -65,26 +64,26 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Begun:
-    """A batch that threads are filling in, and the labels that each of them will give."""
+    """A batch that threads are filling, and the labels that each thread will return."""
 
     pixels: Tensor
     labels: list[Future[list[int]]]
 
     def done(self) -> tuple[Tensor, Int64[Tensor, "b"]]:
-        """Pixels, channels last, and labels, when they are there."""
+        """Wait for the pixels (channels last) and labels."""
         return self.pixels, torch.tensor([label for future in self.labels for label in future.result()])
 
 
 class PhotoStream:
-    """Endless shuffled epochs over image files, cut into batches that run on across an epoch's end.
+    """Endless shuffled epochs over image files; batches may span the end of an epoch.
 
-    Of each batch this process gets the `part`-th of `parts`. `balanced`: each class is drawn equally often. Files
-    that cannot be read stop it, or, with `on_bad="skip"`, the next file takes their place.
+    This process gets part `part` (from 0) of `parts` of each batch. `balanced`: each class is drawn equally often. An
+    unreadable file raises; with `on_bad="skip"` the next file replaces it.
     """
 
     def __init__(
         self,
-        split: Split,
+        split: Files,
         preprocessing: Preprocessing,
         augmentation: Augmentation,
         batch_size: int,
@@ -103,6 +102,7 @@ class PhotoStream:
         self.batch_size = batch_size
         self.seed = seed
         self.device = device
+        self._labels: list[int] = split.labels.tolist()
         self.as_bytes = device.type != "cpu"
         self.on_bad = on_bad
         self.waiting = Waiting()
@@ -125,7 +125,7 @@ class PhotoStream:
         return images, labels
 
     def read(self, step: int) -> tuple[Tensor, Int64[Tensor, "b"]]:
-        """What threads make of the batch, channels last: preprocessed on a processor, bytes for a GPU."""
+        """The batch from the threads, channels last: preprocessed floats for a CPU, bytes for a GPU."""
         for early in [k for k in self._begun if not step <= k < step + AHEAD]:
             for future in self._begun.pop(early).labels:
                 future.cancel()
@@ -138,17 +138,17 @@ class PhotoStream:
         return done
 
     def indices(self, step: int) -> list[int]:
-        """Which files this process's part of the batch holds."""
+        """File numbers in this process's part of the batch."""
         n = len(self.split)
         positions = (step * self.batch_size + self._places).tolist()
         return [int(self._order(position // n)[position % n]) for position in positions]
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, step: int) -> "Begun":
-        """On a processor the threads preprocess too, image by image, in its cache; a GPU is sent bytes."""
+        """Submit a batch. For a CPU, threads preprocess each image while it is in cache; a GPU receives bytes."""
         indices, draws, size = self.indices(step), self._draws(step), self.augmentation.size
         kind = torch.uint8 if self.as_bytes else torch.float32
         pixels = torch.empty(len(indices), size, size, 3, dtype=kind, pin_memory=self.device.type == "cuda")
@@ -157,14 +157,14 @@ class PhotoStream:
         return Begun(pixels, [submit(self._read, indices[c], draws[c], pixels[c]) for c in chunks])
 
     def _read(self, indices: list[int], draws: np.ndarray, pixels: Tensor) -> list[int]:
-        """Fill in the pixels of some images; their labels."""
+        """Fill in the pixels of some images and return their labels."""
         labels = []
         shifts = self._shifts(draws) if self.augmentation.colour and pixels.is_floating_point() else None
         for k, (index, drawn, place) in enumerate(zip(indices, draws, pixels.numpy(), strict=True)):
             image, label = self._one(index, drawn)
             turned = self.augmentation.flip and drawn[FLIP] < 0.5
             shown = (image.flip(1) if turned else image).numpy()
-            if pixels.is_floating_point():  # by NumPy, for torch would have every thread start threads of its own
+            if pixels.is_floating_point():  # in NumPy: torch would start more threads in each thread
                 self._preprocess(shown, place, None if shifts is None else shifts[k])
             else:
                 np.copyto(place, shown)
@@ -172,7 +172,7 @@ class PhotoStream:
         return labels
 
     def _preprocess(self, shown: np.ndarray, place: np.ndarray, shift: np.ndarray | None) -> None:
-        """Bytes to what the network sees, in memory that stays in this core's cache until it is done."""
+        """Convert bytes to the network's input, in a buffer that stays in this core's cache."""
         if not hasattr(self._scratch, "values"):
             self._scratch.values = np.empty((len(place), place[0].size), np.float32)
         values = self._scratch.values
@@ -195,7 +195,7 @@ class PhotoStream:
             k = (index + further) % len(self.split)
             file = self.split.files[k]
             try:
-                return crop(file.read(), file.path, choose, self.augmentation.size), int(self.split.labels[k])
+                return crop(file.read(), file.path, choose, self.augmentation.size), self._labels[k]
             except ResnetlabError:
                 if self.on_bad == "stop":
                     raise
@@ -203,14 +203,14 @@ class PhotoStream:
         raise ResnetlabError("none of the training images can be read")
 
     def _shifts(self, draws: np.ndarray) -> Float[np.ndarray, "b 3"]:
-        """AlexNet's colour noise of each image, as it is added to what the network sees."""
+        """AlexNet's colour noise per image, scaled for the normalised input."""
         normal = torch.special.ndtri(torch.from_numpy(draws[:, COLOUR]).clamp(1e-9)).float()
         noise = normal * self.augmentation.colour * torch.tensor(EIGENVALUES)
         shifts: np.ndarray = (noise @ torch.tensor(EIGENVECTORS).T / self.preprocessing.std.flatten().cpu()).numpy()
         return shifts
 
     def _draws(self, step: int) -> np.ndarray:
-        """Numbers from 0 to 1 for each image of this process's part of the batch."""
+        """Random numbers from 0 to 1 for each image of this process's part of the batch."""
         counter = torch.from_numpy(self._places)[:, None] * DRAWS + torch.arange(DRAWS)
         return (bits(counter, self.seed, 2, step).double() / 2**63).numpy()
 
@@ -218,22 +218,17 @@ class PhotoStream:
         return permutation(len(self.split), self.seed, epoch, torch.device("cpu")).numpy()
 
     def _balanced(self, epoch: int) -> np.ndarray:
-        """As many files as there are, each class as likely as any other."""
-        n, classes = len(self.split), np.unique(self.split.labels)
-        members = [np.flatnonzero(self.split.labels == number) for number in classes]
-        drawn = bits(torch.arange(2 * n), self.seed, 3, epoch).numpy()
-        which = drawn[:n] % len(classes)
-        return np.array([members[k][d % len(members[k])] for k, d in zip(which, drawn[n:], strict=True)])
+        return balanced_draws(self.split.labels, self.seed, epoch).numpy()
 
 
 def _by_row(values: Float[Tensor, "c h w"], size: int) -> Float[np.ndarray, "h wc"]:
-    """Channels last, one row for all where they are alike: such arrays stay in a processor's cache."""
+    """Channels last, one row if all rows are equal, so that it stays in the CPU cache."""
     by_pixel: np.ndarray = values.expand(-1, -1, size).permute(1, 2, 0).flatten(1).contiguous().numpy()
     return by_pixel
 
 
 def _shorter_side(width: int, height: int, drawn: np.ndarray, how: Augmentation) -> Box:
-    """Where a crop of `size` pixels lies in the unscaled image, if the shorter side is scaled to one of `sides`."""
+    """The box in the unscaled image of a `size`-pixel crop after scaling the shorter side to a value in `sides`."""
     low, high = how.sides
     side = low + int(drawn[0] * (high - low + 1))
     cut = max(1, min(width, height, round(how.size * min(width, height) / side)))
@@ -241,7 +236,7 @@ def _shorter_side(width: int, height: int, drawn: np.ndarray, how: Augmentation)
 
 
 def _area(width: int, height: int, drawn: np.ndarray, how: Augmentation) -> Box:
-    """The first of ten crops of random area and shape that fits; else the largest centre crop of such a shape."""
+    """The first of ten random crops that fits, otherwise the largest centre crop with an allowed aspect ratio."""
     narrow, wide = (math.log(ratio) for ratio in RATIOS)
     for k in range(TRIES):
         area = width * height * (how.least_area + (1 - how.least_area) * drawn[2 * k])

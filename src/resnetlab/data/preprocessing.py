@@ -1,7 +1,7 @@
-"""From an image file to what a network sees: one definition for training, testing and use."""
+"""From an image file to the network's input: one definition for training, tests and inference."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,22 +11,25 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from resnetlab.choices import Interpolation
 from resnetlab.data.augment import preprocess
 from resnetlab.errors import ResnetlabError
 
 Mode = Literal["RGB", "L"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Size = tuple[int, int]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels (RGB, 0 to 1), the values that torchvision uses."""
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image of any size becomes pixels: it is scaled until it just covers `resize`, then cropped.
+    """Scale an image of any size, keeping its aspect ratio, until it just covers `resize`; then crop the centre.
 
-    `resize` and `crop` are (height, width); the crop is the centre. For squares this is torchvision's `Resize` of the
-    shorter side and `CenterCrop`, pixel for pixel. `mode` is Pillow's: "RGB", in that order, or "L" for grey.
+    `resize` and `crop` are (height, width). For squares this equals torchvision's `Resize` of the shorter side and
+    `CenterCrop`, pixel for pixel. `mode` is Pillow's: "RGB", in that order, or "L" for grey.
     """
 
     resize: Size
@@ -40,25 +43,25 @@ class Fit:
 
     @classmethod
     def square(cls, resize: int, crop: int | None = None, interpolation: Interpolation = "bilinear") -> "Fit":
-        """Shorter side to `resize`, and the centre square of side `crop`."""
+        """Scale the shorter side to `resize` and crop the centre square of side `crop` (default: `resize`)."""
         crop = crop or resize
         return cls((resize, resize), (crop, crop), interpolation)
 
     def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-        """The pixels of an image, as a network of this preprocessing is to be given them."""
+        """The scaled and cropped pixels of an image."""
         image = self._covering(image, self.resize)
         size = image.height, image.width
         top, left = (round((side - kept) / 2) for side, kept in zip(size, self.crop, strict=True))
         return _pixels(image.crop((left, top, left + self.crop[1], top + self.crop[0])))
 
     def whole(self, image: Image.Image, covered: Size) -> UInt8[np.ndarray, "h w c"]:
-        """The pixels of all of the image, scaled without distortion until it just covers `covered`."""
+        """The pixels of the whole image, scaled with its aspect ratio until it just covers `covered`."""
         return _pixels(self._covering(image, covered))
 
     def _covering(self, image: Image.Image, covered: Size) -> Image.Image:
         image = image.convert(self.mode)
         (height, width), (rows, columns) = (image.height, image.width), covered
-        if rows * width > columns * height:  # the height is what just covers
+        if rows * width > columns * height:  # the height decides the scale
             target = rows, max(columns, rows * width // height)
         else:
             target = max(rows, columns * height // width), columns
@@ -67,17 +70,17 @@ class Fit:
         return image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
 
     def describe(self) -> dict[str, Any]:
-        """All of it, and the range of values that a network is given, for a JSON header."""
+        """All fields, and the range of the network's input values, for a JSON header."""
         sizes = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
         return {"colour": self.mode, "range": [0, 1], **sizes}
 
     @classmethod
     def from_description(cls, said: dict[str, Any]) -> "Fit":
-        """What `describe` described.
+        """The inverse of `describe`.
 
         Raises:
-            ResnetlabError: pixels of another range or order of colours than this project's.
-            KeyError, TypeError, ValueError: it is no description.
+            ResnetlabError: a pixel range or colour order that this project does not use.
+            KeyError, TypeError, ValueError: `said` is not a description.
         """
         mode, (low, high) = said["colour"], said["range"]
         if mode not in get_args(Mode) or (low, high) != (0, 1):
@@ -88,44 +91,50 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """Pixels fitted, taken from 0 to 1, less `mean`, over `std`; the mean is by channel or by pixel."""
+    """Fit an image, scale to 0 to 1, subtract `mean` (per channel or per pixel), divide by `std`."""
 
     fit: Fit
     mean: Float[Tensor, "c h w"]
     std: Float[Tensor, "c 1 1"]
+    scaled: bool = field(init=False, repr=False)
+    """Whether any `std` is not 1; otherwise the division is skipped."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scaled", bool((self.std != 1).any()))
 
     @classmethod
     def by_channel(cls, fit: Fit, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":
-        """Mean and standard deviation of each channel, on the scale of 0 to 1."""
+        """From the mean and standard deviation of each channel, on the scale of 0 to 1."""
         return cls(fit, torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None])
 
     @classmethod
     def of_mean_image(cls, mean: Float[Tensor, "c h w"]) -> "Preprocessing":
-        """The paper's: the mean image is subtracted; images of other sizes are fitted to its size."""
+        """The paper's preprocessing: subtract the mean image. Images of other sizes are fitted to its size."""
         channels, height, width = mean.shape
         fit = Fit((height, width), (height, width), mode="RGB" if channels == 3 else "L")
         return cls(fit, mean, torch.ones(channels, 1, 1))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what the network is given."""
+        """Channels, height and width of the network's input."""
         return (len(self.std), *self.fit.crop)
 
     def __call__(self, pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-        """Pixels that are fitted already, as the network sees them."""
-        return preprocess(pixels, self.mean).div_(self.std)
+        """Normalise pixels that are already fitted."""
+        images = preprocess(pixels, self.mean)
+        return images.div_(self.std) if self.scaled else images
 
     def any_size(self) -> "Preprocessing":
-        """The same for images of any size, less a mean image's mean by channel."""
+        """A copy for images of any size: a mean image becomes its mean per channel."""
         return Preprocessing(self.fit, self.mean.mean((1, 2), keepdim=True), self.std)
 
     def to(self, device: torch.device) -> "Preprocessing":
-        """The same, for pixels on a device."""
+        """A copy with the tensors on a device."""
         return Preprocessing(self.fit, self.mean.to(device), self.std.to(device))
 
 
 def read_image(path: Path) -> Image.Image:
-    """An image file, turned upright as its EXIF orientation says.
+    """Read an image file and rotate it upright by its EXIF orientation.
 
     Raises:
         ResnetlabError: the file cannot be read as an image.
@@ -140,7 +149,7 @@ def read_image(path: Path) -> Image.Image:
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
-    """An encoded image, turned upright as its EXIF orientation says; `name` is for the error.
+    """Decode an image and rotate it upright by its EXIF orientation; `name` is for the error message.
 
     Raises:
         ResnetlabError: it cannot be read as an image.
@@ -149,17 +158,17 @@ def open_image(data: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(data)) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
-        if image.mode.startswith("I;16"):  # Pillow would clip 16 bits where it should scale them
+        if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        unknown = "no image format that Pillow knows" if data else "the file is empty"
+        unknown = "not an image format that Pillow knows" if data else "the file is empty"
         reason = unknown if isinstance(error, UnidentifiedImageError) else error
         raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
     return image
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name is an image's, and not a hidden file's."""
+    """Whether a file name has an image suffix and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 

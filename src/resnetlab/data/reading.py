@@ -1,22 +1,22 @@
-"""Image files in order, as networks are tested on them, read ahead by threads."""
+"""Read images in order for testing, with threads that read ahead."""
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.choices import OnBad
 from resnetlab.data.ahead import in_order
-from resnetlab.data.layouts import File, Split
-from resnetlab.data.preprocessing import Fit, open_image
+from resnetlab.data.dataset import Split
+from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 
 T = TypeVar("T")
-OnBad = Literal["stop", "skip"]
 
 
 def fitted_batches(
@@ -26,16 +26,17 @@ def fitted_batches(
     threads: int | None = None,
     on_bad: OnBad = "stop",
     skipped: set[str] | None = None,
-) -> Iterator[tuple[UInt8[Tensor, "b h w c"], Int64[Tensor, "b"]]]:
-    """Images in order as a network is tested on them in training; see `read_each`."""
-    batch: list[tuple[np.ndarray, int]] = []
+) -> Iterator[tuple[UInt8[Tensor, "b h w c"], Shaped[Tensor, "b *target"]]]:
+    """Batches of fitted images in order, for tests during training; see `read_each`."""
+    numbers, images = list[int](), list[np.ndarray]()
     for number, pixels in read_each(split, fit, threads, on_bad, skipped, 2 * batch_size):
-        batch.append((pixels, int(split.labels[number])))
-        if len(batch) == batch_size:
-            yield _stacked(batch)
-            batch = []
-    if batch:
-        yield _stacked(batch)
+        numbers.append(number)
+        images.append(pixels)
+        if len(images) == batch_size:
+            yield torch.from_numpy(np.stack(images)), split.labels[torch.tensor(numbers)]
+            numbers, images = [], []
+    if images:
+        yield torch.from_numpy(np.stack(images)), split.labels[torch.tensor(numbers)]
 
 
 def read_each(
@@ -46,29 +47,25 @@ def read_each(
     skipped: set[str] | None = None,
     ahead: int = 32,
 ) -> Iterator[tuple[int, T]]:
-    """What `cut` makes of each image, in order and with its number, read ahead by threads.
+    """Apply `cut` to each image and yield (number, result) in order; threads read ahead.
 
-    `skipped` gains the paths of files that cannot be read and are left out.
+    The paths of unreadable files that are skipped are added to `skipped`.
 
     Raises:
-        ResnetlabError: a file that cannot be read, by name, unless `on_bad` is "skip".
+        ResnetlabError: names an unreadable file, unless `on_bad` is "skip".
     """
 
-    def read(file: File) -> T | None:
+    def read(number: int) -> T | None:
         try:
-            return cut(open_image(file.read(), file.path))
+            return cut(split.open(number))
         except ResnetlabError:
             if on_bad == "stop":
                 raise
             if skipped is not None:
-                skipped.add(file.path)
+                skipped.add(split.place(number))
             return None
 
     threads = threads or os.cpu_count() or 1
-    for number, found in enumerate(in_order(read, split.files, threads, max(ahead, 2 * threads))):
+    for number, found in enumerate(in_order(read, range(len(split)), threads, max(ahead, 2 * threads))):
         if found is not None:
             yield number, found
-
-
-def _stacked(batch: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(np.stack([pixels for pixels, _ in batch])), torch.tensor([label for _, label in batch])

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 TOP = 5
@@ -19,12 +20,19 @@ class Answers:
     classes: tuple[str, ...]
 
     @classmethod
-    def of_scores(
-        cls, scores: Float32[Tensor, "n classes"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
+    def of_logits(
+        cls, logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
     ) -> "Answers":
-        """What softmax scores say."""
-        top = scores.topk(min(TOP, len(classes)), 1)
-        return cls(labels.numpy(), top.indices.numpy(), top.values.numpy(), classes)
+        """What logits, or logarithms of scores, say; softmax makes probabilities of them.
+
+        Small probabilities underflow to equal zeros, which logits tell apart. An image with a logit that is not a
+        number is an error, whichever class it is of.
+        """
+        is_wrong = logits.isnan().any(1, keepdim=True)
+        last = labels[:, None] == torch.arange(len(classes))
+        order = ranked(torch.where(is_wrong, -last.to(logits.dtype), logits), TOP)
+        shares = logits.double().softmax(1).gather(1, order)
+        return cls(labels.numpy(), order.numpy(), shares.numpy(), classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +81,11 @@ class Answers:
         wrong = np.flatnonzero(self.ranked[:, 0] != self.labels)
         order = np.argsort(-self.probabilities[wrong, 0], kind="stable")
         return [int(k) for k in wrong[order][:count]]
+
+
+def ranked(scores: Float[Tensor, "n classes"], top: int) -> Int64[Tensor, "n top"]:
+    """The `top` classes of the highest scores, highest first; of equal scores the lowest class is first."""
+    return scores.argsort(dim=1, descending=True, stable=True)[:, :top]
 
 
 @dataclass(frozen=True)

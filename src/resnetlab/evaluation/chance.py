@@ -30,7 +30,7 @@ def likely_cause(found: Answers) -> str:
     if share > ALL_THE_SAME:
         return (
             f"{share:.0%} of the images are taken for {found.classes[often]}: weights that were never trained, or "
-            "pixels that are not as in training (range, mean, order of colours; with --protocol dense, scale)"
+            "pixels that are not as in training (range, mean, order of colours; with `protocol=dense`, scale)"
         )
     return (
         "Likely causes: weights that were never trained, labels that do not belong to the images, or names of "

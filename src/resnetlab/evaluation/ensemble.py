@@ -4,16 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import torch
+from jaxtyping import Float32, Float64
+from torch import Tensor
 
+from resnetlab.choices import RankedBy
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.scores import Scored
 
 MOST = 200_000  # ensembles that are tried
-By = Literal["top-1", "top-5"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,13 @@ def ensemble(parts: Sequence[Scored]) -> Scored:
         ResnetlabError: they are not of the same images, labels and classes.
     """
     first, *others = aligned(parts)
-    total = first.scores.double()
-    for other in others:
-        total += other.scores
+    total = sum((other.scores for other in others), first.scores)
     members = [part.about for part in parts]
     about = {**first.about, "protocol": f"ensemble of {len(parts)}", "members": members}
-    return Scored((total / len(parts)).float(), first.labels, first.names, first.classes, about)
+    return Scored(_logits(total, len(parts)), first.labels, first.names, first.classes, about)
 
 
-def best_ensembles(parts: Sequence[Scored], size: int, by: By = "top-5") -> list[Choice]:
+def best_ensembles(parts: Sequence[Scored], size: int, by: RankedBy = "top-5") -> list[Choice]:
     """All ensembles of `size` of the models, the best first, on these very images.
 
     Raises:
@@ -61,11 +60,12 @@ def best_ensembles(parts: Sequence[Scored], size: int, by: By = "top-5") -> list
         raise ResnetlabError(f"cannot choose {size} of {len(parts)} models")
     if (count := math.comb(len(parts), size)) > MOST:
         raise ResnetlabError(f"there are {count:,} ensembles of {size} of {len(parts)} models; give fewer models")
-    first, *_ = same = aligned(parts)
+    same = aligned(parts)
+    first, scores = same[0], [part.scores for part in same]
     found = []
     for members in combinations(range(len(parts)), size):
-        total = sum((same[k].scores for k in members[1:]), same[members[0]].scores)
-        answers = Answers.of_scores(total, first.labels, first.classes)
+        total = sum((scores[k] for k in members[1:]), scores[members[0]])
+        answers = Answers.of_logits(_logits(total, size), first.labels, first.classes)
         found.append(Choice(members, answers.errors, answers.top5_errors, len(answers)))
     key = (lambda c: (c.top5_errors, c.errors)) if by == "top-5" else (lambda c: (c.errors, c.top5_errors))
     return sorted(found, key=key)
@@ -91,7 +91,12 @@ def aligned(parts: Sequence[Scored]) -> list[Scored]:
         order = torch.tensor([number[name] for name in part.classes])
         if not torch.equal(order[part.labels], first.labels):
             raise ResnetlabError(f"{who} was tested with other labels than {whom}; an ensemble needs the same")
-        scores = torch.empty_like(part.scores)
-        scores[:, order] = part.scores
-        found.append(Scored(scores, first.labels, first.names, first.classes, part.about))
+        logits = torch.empty_like(part.logits)
+        logits[:, order] = part.logits
+        found.append(Scored(logits, first.labels, first.names, first.classes, part.about))
     return found
+
+
+def _logits(total: Float64[Tensor, "n classes"], count: int) -> Float32[Tensor, "n classes"]:
+    """What softmax makes the mean of, from the sum of so many softmax scores."""
+    return (total / count).log().float()

@@ -3,62 +3,82 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from PIL import Image
 from torch import Tensor
 
-from resnetlab.data import Images, ImageSet, load
-from resnetlab.data.layouts import Split, find_images, is_listed
-from resnetlab.data.listing import Listing, as_files, split_images
-from resnetlab.data.preprocessing import Fit, open_image
-from resnetlab.data.reading import OnBad, read_each
+from resnetlab.choices import OnBad, SplitName, TestPrecision
+from resnetlab.data.dataset import Dataset, Files, Pixels, Split
+from resnetlab.data.named import load
+from resnetlab.data.preprocessing import Fit
+from resnetlab.data.reading import read_each
+from resnetlab.data.sources.layouts import find_images, is_listed
+from resnetlab.data.sources.splitting import split_images
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.labels import by_name
+from resnetlab.evaluation.class_order import by_name
 from resnetlab.evaluation.protocol import Protocol
-from resnetlab.evaluation.scores import Precision, Scored, score
-from resnetlab.models import Model
+from resnetlab.evaluation.scores import Scored, score
+from resnetlab.models.modelfile import Model
 from resnetlab.training.distributed import World, summed
 
-Part = Literal["test", "validation", "train", "all"]
-Cut = Callable[[Image.Image], list[np.ndarray]]
 Numbered = tuple[int, list[np.ndarray]]
 Watch = Callable[[Iterable[Numbered]], Iterable[Numbered]]
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Images to test on. `cut` gives the parts that a protocol cuts of those of some numbers; `pixels` shows one."""
+    """Images of one split of a data set to test a model on; `skipped` gains the files that cannot be read."""
 
     data: str
     note: str
-    split: Part
+    split: SplitName
     classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Int64[Tensor, "n"]
-    cut: Callable[[Cut, np.ndarray], Iterator[Numbered]]
-    pixels: Callable[[int], np.ndarray]
+    images: Split
+    fit: Fit
+    on_bad: OnBad = "stop"
+    workers: int | None = None
     skipped: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.images)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images' names, for people."""
+        if isinstance(self.images, Files):
+            return self.images.names
+        return tuple(f"{self.split} {name}" for name in self.images.names)
+
+    @property
+    def labels(self) -> Int64[Tensor, "n"]:
+        """The true classes."""
+        return self.images.labels
+
+    def pixels(self, number: int) -> np.ndarray:
+        """One image as the model sees it."""
+        return self.fit(self.images.open(number))
+
+    def cut(self, protocol: Protocol, numbers: Int64[Tensor, "k"]) -> Iterator[Numbered]:
+        """The parts that a protocol cuts of the images of some numbers."""
+        for k, parts in read_each(self.images[numbers], protocol.cut, self.workers, self.on_bad, self.skipped):
+            yield int(numbers[k]), parts
 
 
 def images_for(
     model: Model,
     source: str,
     data_dir: Path = Path("data"),
-    split: Part | None = None,
+    split: SplitName | None = None,
     on_bad: OnBad = "stop",
     workers: int | None = None,
 ) -> EvaluationSet:
     """The test images of a data set, for a model.
 
-    `split` left out is the test split; or all images, where the data has no split and the model was not trained here,
-    so that none of them can be its training images.
+    `split` not given is the test split; or all images, where the data has no split and the model was not trained
+    here, so that none of them can be its training images.
 
     Raises:
         ResnetlabError: they cannot be read, have no such split, or do not fit the model.
@@ -72,12 +92,15 @@ def images_for(
             classes, files = found.all()
             if not len(files):
                 split_images(found, path)  # says what is expected
-            return _of_files(path.resolve().stem, "", "all", classes, files, fit, on_bad, workers)
-        return _of_listing(split_images(found, path), split, fit, on_bad, workers)
-    images = load(source, data_dir, fit)
-    if model.provenance.get("recipe", {}).get("crop", "padded") != "padded":
-        return _of_listing(as_files(images), split or "test", fit, on_bad, workers)
-    return _resident(images, model, split or "test")
+            return EvaluationSet(path.resolve().stem, "", split, classes, files, fit, on_bad, workers)
+        dataset = split_images(found, path)
+    else:
+        dataset = load(source, data_dir)
+        if model.provenance.get("recipe", {}).get("crop", "padded") == "padded":
+            _refuse_other_sizes(dataset, model)
+    chosen = _chosen(dataset, split or "test")
+    note = "" if split == "all" else dataset.note
+    return EvaluationSet(dataset.name, note, split or "test", dataset.classes, chosen, fit, on_bad, workers)
 
 
 def evaluate(
@@ -86,7 +109,7 @@ def evaluate(
     protocol: Protocol,
     device: torch.device,
     *,
-    precision: Precision = "float32",
+    precision: TestPrecision = "float32",
     pixels: int | None = None,
     watch: Watch = iter,
     about: dict[str, Any] | None = None,
@@ -101,15 +124,15 @@ def evaluate(
     """
     table, remark = by_name(torch.arange(len(images.classes)), images.classes, model.classes)
     here = World.here()
-    numbers, seen = np.arange(here.rank, len(images), here.size), torch.zeros(len(images))
+    numbers, seen = torch.arange(here.rank, len(images), here.size), torch.zeros(len(images))
 
     def cut() -> Iterator[Numbered]:
-        for number, parts in watch(images.cut(protocol.cut, numbers)):
+        for number, parts in watch(images.cut(protocol, numbers)):
             seen[number] = 1
             yield number, parts
 
     found = score(model, protocol, cut(), len(images), device, precision=precision, pixels=pixels)
-    found, read = summed(found.to(device)).cpu(), summed(seen.to(device)).cpu() > 0
+    found, read = protocol.logits(summed(found)).cpu(), summed(seen.to(device)).cpu() > 0
     if not read.any():
         raise ResnetlabError(f"{images.data}: none of the images can be read")
     names = tuple(name for name, is_read in zip(images.names, read.tolist(), strict=True) if is_read)
@@ -124,72 +147,27 @@ def evaluate(
     return Scored(found[read], table[images.labels][read], names, model.classes, said | (about or {})), remark
 
 
-def _of_listing(listing: Listing, split: Part, fit: Fit, on_bad: OnBad, workers: int | None) -> EvaluationSet:
-    parts = {"test": listing.test, "train": listing.train, "validation": listing.validation}
+def _chosen(dataset: Dataset, split: SplitName) -> Split:
+    splits = dataset.splits
     if split == "all":
-        held = [part for part in parts.values() if part is not None]
-        files = tuple(file for part in held for file in part.files)
-        chosen = Split(files, np.concatenate([part.labels for part in held]))
-    elif (found := parts[split]) is None:
-        raise ResnetlabError(f"{listing.name} has no validation images; take --split test, train or all")
-    else:
-        chosen = found
-    note = "" if split == "all" else listing.note
-    return _of_files(listing.name, note, split, listing.classes, chosen, fit, on_bad, workers)
+        return _joined([splits[name] for name in ("test", "train", "validation") if name in splits])
+    if split not in splits:
+        raise ResnetlabError(f"{dataset.name} has no validation images; take `split=test`, train or all")
+    return splits[split]
 
 
-def _of_files(
-    name: str,
-    note: str,
-    split: Part,
-    classes: tuple[str, ...],
-    files: Split,
-    fit: Fit,
-    on_bad: OnBad,
-    workers: int | None,
-) -> EvaluationSet:
-    skipped: set[str] = set()
-
-    def cut(parts_of: Cut, numbers: np.ndarray) -> Iterator[Numbered]:
-        for k, parts in read_each(files[numbers], parts_of, workers, on_bad, skipped):
-            yield int(numbers[k]), parts
-
-    return EvaluationSet(
-        name,
-        note,
-        split,
-        classes,
-        tuple(file.name for file in files.files),
-        torch.from_numpy(files.labels),
-        cut,
-        lambda k: fit(open_image(files.files[k].read(), files.files[k].path)),
-        skipped,
-    )
+def _joined(splits: list[Split]) -> Split:
+    labels = torch.cat([split.labels for split in splits])
+    if all(isinstance(split, Files) for split in splits):
+        return Files(tuple(file for split in splits if isinstance(split, Files) for file in split.files), labels)
+    return Pixels(torch.cat([split.pixels for split in splits if isinstance(split, Pixels)]), labels)
 
 
-def _resident(images: ImageSet, model: Model, split: Part) -> EvaluationSet:
-    """Arrays are taken as they are, for the protocol of one view; others cut and scale them."""
-    if images.image_shape != model.preprocessing.image_shape:
+def _refuse_other_sizes(dataset: Dataset, model: Model) -> None:
+    """Arrays are taken as they are."""
+    if dataset.image_shape != model.preprocessing.image_shape:
         raise ResnetlabError(
-            f"{images.name} has images of shape {images.image_shape}, the model takes "
+            f"{dataset.name} has images of shape {dataset.image_shape}, the model takes "
             f"{model.preprocessing.image_shape} (channels, height, width); both must agree, for arrays are not "
             "resized"
         )
-    parts = {"test": images.test, "train": images.train}
-    if split == "all":
-        pairs = [torch.cat(both) for both in zip(*((p.pixels, p.labels) for p in parts.values()), strict=True)]
-        chosen = Images(*pairs)
-    elif split not in parts:
-        raise ResnetlabError(f"{images.name} has no validation images; take --split test, train or all")
-    else:
-        chosen = parts[split]
-    pixels = chosen.pixels.numpy()
-
-    def cut(parts_of: Cut, numbers: np.ndarray) -> Iterator[Numbered]:
-        for k in numbers.tolist():
-            shown = pixels[k]
-            yield k, parts_of(Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown))
-
-    names = tuple(f"{split} {k}" for k in range(len(chosen)))
-    note = images.note or ""
-    return EvaluationSet(images.name, note, split, images.classes, names, chosen.labels, cut, lambda k: pixels[k])

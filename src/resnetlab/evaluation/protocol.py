@@ -3,30 +3,35 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from resnetlab.data import Fit, Preprocessing
-from resnetlab.data.preprocessing import Size
+from resnetlab.choices import ProtocolName
+from resnetlab.data.preprocessing import Fit, Preprocessing, Size
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.views import SCALES, Scores, all_views, fully_convolutional, single_crop, ten_crops
+from resnetlab.evaluation.views import SCALES, Scores, all_views, fully_convolutional, ten_crops
 from resnetlab.networks.resnet import ResNet
 
-ProtocolName = Literal["center", "ten-crop", "dense"]
 CROP = 224  # pixels, the paper's; other networks' sizes are in proportion
 RESIZED = 256
+ASPECT = 4 / 3  # of a photograph's sides
+RELATIVE_COST: dict[ProtocolName, float] = {
+    "center": 1.0,
+    "ten-crop": 10.0,
+    "dense": 2 * ASPECT * sum((side / CROP) ** 2 for side in SCALES),
+}
+"""How many times the work of one centre crop a protocol is, for an image of 4:3."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How a model is tested: `cut` makes the parts of an image, whose scores are averaged; `about` says it in words.
 
-    Parts are 8-bit pixels, (h, w, c), or (10, h, w, c) for ten crops. `scores` takes parts of one
-    shape as they are stacked, (n, ...).
+    Parts are 8-bit pixels, (h, w, c), or (10, h, w, c) for ten crops. `scores` takes parts of one shape as they are
+    stacked, (n, ...), and gives softmax scores; of one view, logits.
     """
 
     name: ProtocolName
@@ -34,6 +39,10 @@ class Protocol:
     parts: int
     cut: Callable[[Image.Image], list[UInt8[np.ndarray, "..."]]]
     scores: Callable[[ResNet, Preprocessing], Scores]
+
+    def logits(self, total: Float64[Tensor, "n classes"]) -> Float32[Tensor, "n classes"]:
+        """What softmax makes scores of, from what `scores` gave, averaged over the parts."""
+        return (total if self.name == "center" else total.log()).float()
 
 
 def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Protocol:
@@ -47,7 +56,7 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
         ResnetlabError: scales for a protocol that has none, or smaller than the network's crop.
     """
     if scales and name != "dense":
-        raise ResnetlabError(f"--scales is for --protocol dense, not {name}")
+        raise ResnetlabError(f"`scales` is for `protocol=dense`, not {name}")
     if name == "center":
         return Protocol(name, _center(fit), 1, lambda image: [fit(image)], _single)
     if name == "ten-crop":
@@ -57,7 +66,7 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
     scales = scales or tuple(dict.fromkeys(max(round(side * min(fit.crop) / CROP), 1) for side in SCALES))
     if min(scales) < min(fit.crop):
         raise ResnetlabError(
-            f"--scales {min(scales)}: the network sees squares of {min(fit.crop)} pixels; no side may be less"
+            f"`scales={min(scales)}`: the network sees squares of {min(fit.crop)} pixels; no side may be less"
         )
     height, width = (side / min(fit.crop) for side in fit.crop)
     covers = [(round(side * height), round(side * width)) for side in scales]
@@ -85,12 +94,10 @@ def _ten_crop_size(fit: Fit) -> Size:
 
 
 def _single(network: ResNet, preprocessing: Preprocessing) -> Scores:
-    scores_of = single_crop(network)
+    def logits(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n classes"]:
+        return network(preprocessing(pixels))  # type: ignore[no-any-return]
 
-    def scores(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n classes"]:
-        return scores_of(preprocessing(pixels))
-
-    return scores
+    return logits
 
 
 def _ten(network: ResNet, preprocessing: Preprocessing) -> Scores:

@@ -5,51 +5,57 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from resnetlab.choices import TestPrecision
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.protocol import Protocol
 from resnetlab.files import replacing
-from resnetlab.models import Model
-from resnetlab.networks.fold import fold_batch_norm
-from resnetlab.networks.fuse import fused
+from resnetlab.models.modelfile import Model
+from resnetlab.networks.inference import fold_batch_norm, fused
 from resnetlab.networks.resnet import ResNet
 
-Precision = Literal["float32", "bfloat16"]
-FORMAT = 1
+FORMAT = 2
 WAITING = 1 << 28  # bytes of parts that wait for others of their shape
 PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224}  # at a time
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Softmax scores of images by one protocol, averaged over its views; `names` are the images', in order.
+    """What a model says of images by one protocol; `names` are the images', in order.
 
-    `about` says of what model, data and protocol they are.
+    `logits` are the network's, or, of several views, the logarithm of the mean of their softmax scores: softmax makes
+    scores of either, and their order is exact where scores are too small to differ. `about` says of what model, data
+    and protocol they are.
     """
 
-    scores: Float32[Tensor, "n classes"]
+    logits: Float32[Tensor, "n classes"]
     labels: Int64[Tensor, "n"]
     names: tuple[str, ...]
     classes: tuple[str, ...]
     about: dict[str, Any]
 
+    @property
+    def scores(self) -> Float64[Tensor, "n classes"]:
+        """Softmax scores, averaged over the views."""
+        return self.logits.double().softmax(1)
+
     def answers(self) -> Answers:
         """The likeliest classes of each image, and the errors that come of them."""
-        return Answers.of_scores(self.scores, self.labels, self.classes)
+        return Answers.of_logits(self.logits, self.labels, self.classes)
 
     def save(self, path: Path) -> None:
         """Write it as safetensors with a JSON header, whole or not at all."""
         header = {"format": FORMAT, "names": self.names, "classes": self.classes, "about": self.about}
-        tensors = {"scores": self.scores.contiguous(), "labels": self.labels.contiguous()}
+        tensors = {"logits": self.logits.contiguous(), "labels": self.labels.contiguous()}
         with replacing(path) as temporary:
             temporary.write_bytes(to_safetensors(tensors, {"resnetlab-scores": json.dumps(header)}))
 
@@ -64,10 +70,17 @@ class Scored:
         try:
             with safe_open(file, "pt") as content:
                 said = json.loads((content.metadata() or {})["resnetlab-scores"])
-                scores, labels = content.get_tensor("scores"), content.get_tensor("labels")
+                if (found := said["format"]) not in (1, FORMAT):
+                    raise ResnetlabError(
+                        f"{file} has format {found}; this resnetlab reads 1 to {FORMAT}: use the one that wrote it"
+                    )
+                labels = content.get_tensor("labels")  # format 1 has softmax scores
+                logits = content.get_tensor("logits") if found == FORMAT else content.get_tensor("scores").log()
             return cls(
-                scores, labels, tuple(said["names"]), tuple(said["classes"]), said["about"] | {"scores": str(path)}
+                logits, labels, tuple(said["names"]), tuple(said["classes"]), said["about"] | {"scores": str(path)}
             )
+        except ResnetlabError:
+            raise
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ResnetlabError(
                 f"{file} holds no scores, or is damaged ({error}); "
@@ -82,27 +95,27 @@ def score(
     count: int,
     device: torch.device,
     *,
-    precision: Precision = "float32",
+    precision: TestPrecision = "float32",
     pixels: int | None = None,
     network: ResNet | None = None,
-) -> Float32[Tensor, "count classes"]:
-    """Scores by image number, from the parts that the protocol cut of each; images left out score 0.
+) -> Float64[Tensor, "count classes"]:
+    """What the protocol adds up over the views of each image, by its number, on the device; see `Protocol.logits`.
 
-    Parts of one shape are run together, up to `pixels` pixels of
-    them at a time, whichever images they are of. `network` is what `fast` made of the model's, if it is there.
+    Parts of one shape are run together, up to `pixels` pixels of them at a time, whichever images they are of; images
+    left out have zeros. `network` is what `fast` made of the model's, if it is there.
     """
     scores_of = protocol.scores(network or fast(model, device, precision), model.preprocessing.to(device))
-    total = torch.zeros(count, len(model.classes), device=device)
+    total = torch.zeros(count, len(model.classes), dtype=torch.float64, device=device)
     in_precision = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.inference_mode(), in_precision:
         for numbers, parts in grouped(images, pixels or PIXELS[device.type]):
             batch = torch.from_numpy(parts).to(device, non_blocking=True)
             index = torch.tensor(numbers, device=device)
-            total.index_add_(0, index, scores_of(batch).float(), alpha=1 / protocol.parts)
-    return total.cpu().clone()
+            total.index_add_(0, index, scores_of(batch).double(), alpha=1 / protocol.parts)
+    return total.clone()
 
 
-def fast(model: Model, device: torch.device, precision: Precision) -> ResNet:
+def fast(model: Model, device: torch.device, precision: TestPrecision) -> ResNet:
     """The model's network for testing on a device, with batch normalisation folded, channels last."""
     if device.type == "cpu" and precision == "float32":
         return fused(model.network)

@@ -4,8 +4,7 @@ Each wraps whatever turns views into logits and gives what turns images into sco
 4), ten crops (Tables 2 and 3), or the whole image at several scales, fully convolutionally (Table 4, Section 3.4).
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,22 +12,10 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.data import Images, Preprocessing
-from resnetlab.evaluation.metrics import Counts, count
-
 Function = Callable[[Tensor], Tensor]
 Scores = Callable[[Tensor], Tensor]
 SCALES = (224, 256, 384, 480, 640)
 """Shorter sides in pixels of fully convolutional testing (Section 3.4)."""
-
-
-def single_crop(logits_of: Function) -> Scores:
-    """Images as they are (n, c, h, w) to softmax scores (n, classes)."""
-
-    def scores(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        return logits_of(images).float().softmax(1)
-
-    return scores
 
 
 def ten_crop(logits_of: Function, size: tuple[int, int]) -> Scores:
@@ -50,7 +37,7 @@ def all_views(logits_of: Function) -> Scores:
     """Softmax scores averaged over several views of an image, which are given."""
 
     def scores(views: Num[Tensor, "n v c h w"]) -> Float[Tensor, "n classes"]:
-        shares = logits_of(views.flatten(0, 1)).float().softmax(1)
+        shares = logits_of(views.flatten(0, 1)).double().softmax(1)
         return shares.view(*views.shape[:2], -1).mean(1)
 
     return scores
@@ -69,19 +56,10 @@ def fully_convolutional(features_of: Function, classifier: nn.Linear, window: tu
         maps = features_of(images)
         kernel = min(window[0], maps.shape[2]), min(window[1], maps.shape[3])
         pooled = F.avg_pool2d(maps, kernel, stride=1).to(weight.dtype)
-        return F.conv2d(pooled, weight, classifier.bias).float().softmax(1).mean((2, 3))
+        return F.conv2d(pooled, weight, classifier.bias).double().softmax(1).mean((2, 3))
 
     def scores(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         return (one(images) + one(images.flip(3))) / 2
-
-    return scores
-
-
-def multi_scale(scores_of: Scores) -> Callable[[list[Tensor]], Tensor]:
-    """The same images at several scales to their scores averaged over the scales (Section 3.4)."""
-
-    def scores(scaled: list[Tensor]) -> Tensor:
-        return torch.stack([scores_of(images) for images in scaled]).mean(0)
 
     return scores
 
@@ -104,32 +82,3 @@ def ten_crops(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt
     """Four corners and the centre of an image's pixels, and of its mirror image's, as torchvision's `TenCrop`."""
     places = corners_and_centre((pixels.shape[0], pixels.shape[1]), size)
     return np.stack([view[y, x] for view in (pixels, pixels[:, ::-1]) for y, x in places])
-
-
-def single_view(network: nn.Module, images: Images, preprocessing: Preprocessing, batch_size: int = 500) -> Counts:
-    """The original image, once (Section 4.2), in evaluation mode; the network's mode is put back."""
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for k in range(0, len(images), batch_size):
-            part = images[k : k + batch_size]
-            yield preprocessing(part.pixels), part.labels
-
-    return counted(network, batches())
-
-
-def counted(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Counts:
-    """Errors on images that are prepared, in evaluation mode; the mode of each part is put back."""
-    with in_evaluation_mode(network):
-        return count(network, batches, next(network.parameters()).device)
-
-
-@contextmanager
-def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Within this context the network is in evaluation mode; then each part is in its own again."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper as runs."""
+"""The paper's tables and figures as experiments."""

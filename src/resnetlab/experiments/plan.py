@@ -1,32 +1,39 @@
-"""What an experiment would take, before it starts: from a short measurement of each network on this machine."""
+"""Estimate time and disk space of an experiment from a short measurement of each network on this machine."""
 
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import torch
 
-from resnetlab.data import ImageSet
-from resnetlab.evaluation.protocol import CROP, ProtocolName
-from resnetlab.evaluation.views import SCALES
-from resnetlab.experiments.cell import Cell
-from resnetlab.experiments.material import Data, image_shape, material
+from resnetlab.choices import ProtocolName
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
+from resnetlab.evaluation.protocol import CROP, RELATIVE_COST
+from resnetlab.networks.architecture import Architecture, check_image_size
 from resnetlab.networks.measure import on_meta, parameter_count
-from resnetlab.networks.resnet import Architecture, ResNet, check_image_size
+from resnetlab.networks.resnet import ResNet
+from resnetlab.report.record import Table
+from resnetlab.runs.spec import RunSpec
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training.batches import image_shape, prepare
 from resnetlab.training.loop import descend, objective, start
+from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Recipe
 
-SECONDS = 1.5  # of measuring, for each network
-FEW = 8  # images at a time on a processor
-ASPECT = 4 / 3  # of a photograph's sides
-NUMBER = 4  # bytes
-CHECKPOINTS = 2  # that are kept, of weights and momentum
+SECONDS = 1.5  # of measurement per network
+FEW = 8  # images per batch on a CPU
+NUMBER = 4  # bytes per number
+CHECKPOINTS = 2  # kept per run, with weights and momentum
+BUSY = 0.5  # cores used by other programs, from which on measurements are unreliable
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A data set by its numbers, where it is not at hand."""
+    """The counts of a data set, which need not be on this machine."""
 
     name: str
     train: int
@@ -40,7 +47,7 @@ IMAGENET = Counted("ImageNet", 1_281_167, 50_000, 1000)
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: steps, images that it trains on and tests, hours on this device, bytes on the disk."""
+    """One run: steps, trained and tested images, hours on this device, bytes on disk."""
 
     label: str
     steps: int
@@ -51,75 +58,102 @@ class Planned:
     disk: int
 
 
-def counted(data: Data, recipe: Recipe) -> Counted:
-    """The numbers of a data set that is at hand."""
-    channels, *_ = image_shape(data, recipe)
-    return Counted(data.name, len(data.train), len(data.test), len(data.classes), channels)
+def counted(dataset: Dataset, recipe: Recipe) -> Counted:
+    """The counts of a loaded data set."""
+    channels, *_ = image_shape(dataset, recipe)
+    return Counted(dataset.name, len(dataset.train), len(dataset.test), len(dataset.classes), channels)
 
 
 def plan(
-    cells: dict[str, Cell],
-    way: ProtocolName | None,
+    specs: dict[str, RunSpec],
+    protocol: ProtocolName | None,
     numbers: Counted,
     device: torch.device,
-    data: Data | None,
-    watch: Callable[[list[Cell]], Iterable[Cell]] = iter,
+    dataset: Dataset | None,
+    watch: Callable[[Sequence[RunSpec]], Iterable[RunSpec]] = iter,
 ) -> list[Planned]:
-    """What each cell takes, alone on this device: measured, with the reading of files where they are there."""
-    size = next(iter(cells.values())).recipe.crop_size
-    if isinstance(data, ImageSet):
-        size = data.image_shape[1]
-    reading = (
-        0.0 if data is None or isinstance(data, ImageSet) else _reading(next(iter(cells.values())), data, device)
+    """Estimate each run alone on this device, including the reading of files if they exist."""
+    first = next(iter(specs.values()))
+    shape = dataset.image_shape if dataset is not None else None
+    size = shape[1] if shape else first.recipe.crop_size
+    reading = 0.0 if dataset is None or dataset.resident else _reading(first, dataset, device)
+    distinct = list({spec.architecture: spec for spec in specs.values()}.values())
+    seconds = {
+        spec.architecture: _measure(spec.architecture, spec.recipe, numbers, size, device) for spec in watch(distinct)
+    }
+    return [_planned(spec, seconds[spec.architecture], reading, protocol, numbers) for spec in specs.values()]
+
+
+def plan_table(plans: Sequence[Planned], device: torch.device, numbers: Counted, read: bool) -> Table:
+    """A row per run and their total in sequence; `read`: whether reading files was measured."""
+    header = ("run", "steps", "training images", "training", "testing", "disk")
+    rows: list[tuple[str, ...]] = [
+        (p.label, f"{p.steps:,}", f"{p.images:,}", _time(p.training_hours), _time(p.testing_hours), _size(p.disk))
+        for p in plans
+    ]
+    training, testing = sum(p.training_hours for p in plans), sum(p.testing_hours for p in plans)
+    total = (f"{len(plans)} runs", f"{sum(p.steps for p in plans):,}", f"{sum(p.images for p in plans):,}")
+    rows.append((*total, _time(training), _time(testing), _size(sum(p.disk for p in plans))))
+    where = environment(device)["device"]
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    reading = "with reading of files" if read else "without reading of files, which do not exist"
+    share = "" if training + testing < 8 else f" Over 8 such devices: {_time((training + testing) / 8)}."
+    return Table(
+        header,
+        tuple(rows),
+        f"{numbers.name}: {numbers.train:,} training and {numbers.test:,} test images. Expected from the fastest of "
+        f"some steps of each network on one {where}{threads}, {reading}, one run at a time: "
+        f"{_time(training + testing)}.{share}{_warning(device)}",
     )
-    distinct = list({cell.network: cell for cell in cells.values()}.values())
-    seconds = {cell.network: _measure(cell.network, cell.recipe, numbers, size, device) for cell in watch(distinct)}
-    return [_planned(cell, seconds[cell.network], reading, way, numbers) for cell in cells.values()]
 
 
-def views(way: ProtocolName) -> float:
-    """How many times the work of one centre crop a protocol is, for an image of 4:3."""
-    if way == "dense":
-        return 2 * ASPECT * sum((side / CROP) ** 2 for side in SCALES)
-    return {"center": 1.0, "ten-crop": 10.0}[way]
+def _warning(device: torch.device) -> str:
+    """A warning if other programs were busy, which makes the estimates unreliable."""
+    if device.type != "cpu" or not hasattr(os, "getloadavg"):
+        return ""
+    others, cores = max(0.0, os.getloadavg()[0] - 1), os.cpu_count() or 1  # 1 is the measurement itself
+    if others < BUSY:
+        return ""
+    return (
+        f" WARNING: other programs kept about {others:.1f} of {cores} cores busy while this was measured; on a quiet "
+        "machine it may take far less. Measure again when they have ended."
+    )
 
 
 def _planned(
-    cell: Cell, seconds: tuple[float, float], reading: float, way: ProtocolName | None, numbers: Counted
+    spec: RunSpec, seconds: tuple[float, float], reading: float, protocol: ProtocolName | None, numbers: Counted
 ) -> Planned:
     training, forward = seconds
-    recipe = cell.recipe
+    recipe, architecture = spec.recipe, spec.architecture
     images = recipe.iterations * recipe.batch_size
     reports = -(-recipe.iterations // recipe.report_every)
     tests = reports * numbers.test
-    testing = tests * max(forward, reading) + (
-        0.0 if way is None else numbers.test * max(forward * views(way), reading)
-    )
-    parameters = parameter_count(on_meta(_row(cell.network, numbers)))
-    scores = 2 if way is None else 3  # of the last evaluation, its predictions as text, and the protocol's
+    by_protocol = 0.0 if protocol is None else numbers.test * max(forward * RELATIVE_COST[protocol], reading)
+    testing = tests * max(forward, reading) + by_protocol
+    parameters = parameter_count(on_meta(_fitted(architecture, numbers)))
+    scores = 2 if protocol is None else 3  # of the last evaluation, its predictions as text, and under the protocol
     disk = NUMBER * (parameters * (1 + 2 * CHECKPOINTS) + scores * numbers.test * numbers.classes)
-    label = cell.network.title + (f", seed {cell.seed}" if cell.seed else "")
-    return Planned(
-        label, recipe.iterations, images, tests, images * max(training, reading) / 3600, testing / 3600, disk
-    )
+    label = architecture.title + (f", seed {spec.seed}" if spec.seed else "")
+    hours = images * max(training, reading) / 3600
+    return Planned(label, recipe.iterations, images, tests, hours, testing / 3600, disk)
 
 
-def _row(row: Architecture, numbers: Counted) -> Architecture:
-    return replace(row, num_classes=numbers.classes, in_channels=numbers.channels)
+def _fitted(architecture: Architecture, numbers: Counted) -> Architecture:
+    return replace(architecture, num_classes=numbers.classes, in_channels=numbers.channels)
 
 
 def _measure(
-    row: Architecture, recipe: Recipe, numbers: Counted, size: int, device: torch.device
+    architecture: Architecture, recipe: Recipe, numbers: Counted, size: int, device: torch.device
 ) -> tuple[float, float]:
-    """Seconds an image of training and of testing, with images that are there already."""
-    row = _row(row, numbers)
+    """Seconds per image in training and in testing, with images in memory."""
+    row = _fitted(architecture, numbers)
     check_image_size(row, size, size)
     state = start(ResNet(row), recipe, device)
     batch = recipe.batch_size // recipe.parts(1)
     batch = batch if device.type == "cuda" or size < CROP // 2 else min(batch, FEW)
     images = torch.randn(batch, row.in_channels, size, size, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    forward = objective(state.network, recipe, device)
+    forward = objective(state.network, recipe, device, CLASSIFICATION.test_loss, CLASSIFICATION.sums)
     training = _seconds(lambda: descend(state, images, labels, forward), device)
     state.network.eval()
     with torch.inference_mode():
@@ -127,19 +161,21 @@ def _measure(
     return training / batch, testing / batch
 
 
-def _reading(cell: Cell, data: Data, device: torch.device) -> float:
-    """Seconds an image of reading training batches from files."""
-    recipe = replace(cell.recipe, normalise="imagenet")  # the mean image is not there before the first run
-    stream: Any = material(data, recipe, 0, device).batches
+def _reading(spec: RunSpec, dataset: Dataset, device: torch.device) -> float:
+    """Seconds per image for reading training batches from files."""
+    recipe = spec.recipe
+    fit = Fit.square(recipe.test_resize, recipe.crop_size)
+    usual = Preprocessing.by_channel(fit, IMAGENET_MEAN, IMAGENET_STD)  # the mean image does not exist before a run
+    stream: Any = prepare(dataset, recipe, 0, device, usual).training
     steps = iter(range(1 << 30))
     try:
-        return _seconds(lambda: stream.read(next(steps)), torch.device("cpu")) / cell.recipe.batch_size
+        return _seconds(lambda: stream.read(next(steps)), torch.device("cpu")) / recipe.batch_size
     finally:
         stream.close()
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The least time of a call, after one that warms up: other programs make some of them slower."""
+    """The shortest time of a call after a warm-up call; other programs slow down some of them."""
     call()
     taken: list[float] = []
     while not taken or sum(taken) < SECONDS:
@@ -153,3 +189,13 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _time(hours: float) -> str:
+    if hours > 48:
+        return f"{hours / 24:,.1f} days"
+    return str(timedelta(seconds=round(hours * 3600)))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count > 1e9 else f"{count / 1e6:.0f} MB"

@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from resnetlab.choices import EngineName, EnginePrecision
 from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
-from resnetlab.models.modelfile import Model, load
+from resnetlab.models.importing import read_model
+from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import INPUT, OUTPUT, export_onnx, read_onnx
-from resnetlab.networks.fold import fold_batch_norm
-from resnetlab.networks.fuse import fused
+from resnetlab.networks.inference import fold_batch_norm, fused
 
-EngineName = Literal["torch", "onnxruntime", "openvino"]
-Precision = Literal["auto", "float32", "bfloat16"]
 Run = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n classes"]]
 
 
@@ -39,54 +38,50 @@ class Engine:
 
 
 def open_engine(
-    path: Path | str,
+    source: Model | Path | str,
     name: EngineName | None = None,
     *,
     device: torch.device | None = None,
-    precision: Precision = "auto",
+    precision: EnginePrecision = "auto",
     threads: int | None = None,
     features: bool = False,
 ) -> Engine:
-    """An engine for a model file, a run folder or an ONNX file that `resnetlab export` wrote.
+    """An engine for a model, for what `read_model` reads, or for an ONNX file that `export_onnx` wrote.
 
-    Left out, the engine is torch, or ONNX Runtime for an ONNX file, and runs on all cores. With `features`, what the
-    last layer is given takes the place of the logits; torch alone has them.
+    `name` is "torch" by default, or "onnxruntime" for an ONNX file; `threads` are by default all cores. With
+    `features`, `run` gives the input of the last layer in place of the logits; only torch can.
 
     Raises:
         ResnetlabError: the file cannot be read, or the engine is not installed or cannot do what is asked.
     """
     if name is not None and name not in get_args(EngineName):
         raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
-    if features and (name not in (None, "torch") or Path(path).suffix == ".onnx"):
-        raise ResnetlabError(f"{path}: features are for model files and the engine torch")
-    path, device = Path(path), device or torch.device("cpu")
-    threads = threads or os.cpu_count() or 1
-    if path.suffix == ".onnx":
-        said = read_onnx(path)
-        name = name or "onnxruntime"
-        if name == "torch":
-            raise ResnetlabError(f"{path} is an ONNX file; run it with --engine onnxruntime or openvino")
-        if said.precision == "int8" and precision == "bfloat16":
-            raise ResnetlabError(f"{path} is an int8 model; leave the precision out")
-        run, used = _of_onnx(path, name, device, precision, threads)
-        used = said.precision if said.precision != "float32" else used
-        return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {used}")
-    model = load(path)
+    is_onnx = not isinstance(source, Model) and Path(source).suffix == ".onnx"
+    if features and (name not in (None, "torch") or is_onnx):
+        what = "this model" if isinstance(source, Model) else source
+        raise ResnetlabError(f"{what}: features are for model files and the engine torch")
+    device, threads = device or torch.device("cpu"), threads or os.cpu_count() or 1
+    if is_onnx:
+        assert not isinstance(source, Model)  # noqa: S101 -- for the type checker
+        return _of_onnx_file(Path(source), name or "onnxruntime", device, precision, threads)
+    model = source if isinstance(source, Model) else read_model(source)
     label, fit = model.network.architecture.label, model.preprocessing.fit
     if name in (None, "torch"):
-        used = settle(precision, device)
+        settled = settle(precision, device)
         torch.set_num_threads(threads)
-        return Engine(torch_engine(model, device, used, features), fit, model.classes, f"{label}, torch, {used}")
+        run = torch_engine(model, device, settled, features)
+        return Engine(run, fit, model.classes, f"{label}, torch, {settled}")
     assert name is not None  # noqa: S101 -- for the type checker
-    _runtime(name)  # miss it before the export
+    _runtime(name)  # miss it, and refuse the rest, before the export
+    _check(name, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(model, exported)
-        run, used = _of_onnx(exported, name, device, precision, threads)
+        run, used = _of_onnx(exported, name, precision, threads)
     return Engine(run, fit, model.classes, f"{label}, {name}, {used}")
 
 
-def settle(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+def settle(precision: EnginePrecision, device: torch.device) -> Literal["float32", "bfloat16"]:
     """What "auto" is on this machine: bfloat16 where the processor or card has matrix units for it, else float32."""
     if precision != "auto":
         return precision
@@ -123,18 +118,38 @@ def torch_engine(
     return run
 
 
-def _of_onnx(
-    path: Path, name: EngineName, device: torch.device, precision: Precision, threads: int
-) -> tuple[Run, str]:
+def _of_onnx_file(
+    path: Path, name: EngineName, device: torch.device, precision: EnginePrecision, threads: int
+) -> Engine:
+    """An engine for an ONNX file of ours, which says itself what it is."""
+    said = read_onnx(path)
+    if name == "torch":
+        raise ResnetlabError(f"{path} is an ONNX file; run it with `engine=onnxruntime` or openvino")
+    if said.precision == "int8" and precision == "bfloat16":
+        raise ResnetlabError(f"{path} is an int8 model; leave the precision out")
+    _check(name, device, precision)
+    run, used = _of_onnx(path, name, precision, threads)
+    about = said.precision if said.precision != "float32" else used
+    return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {about}")
+
+
+def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -> None:
+    """
+    Raises:
+        ResnetlabError: what an engine for ONNX files cannot do.
+    """
     if device.type != "cpu":
         raise ResnetlabError(
-            f"--engine {name} runs on the processor only; leave the device out, or use --engine torch"
+            f"`engine={name}` runs on the processor only; leave the device out, or use `engine=torch`"
         )
+    if name == "onnxruntime" and precision == "bfloat16":
+        raise ResnetlabError("`engine=onnxruntime` computes in float32; bfloat16 is for torch and openvino")
+
+
+def _of_onnx(path: Path, name: EngineName, precision: EnginePrecision, threads: int) -> tuple[Run, str]:
     if name == "onnxruntime":
-        if precision == "bfloat16":
-            raise ResnetlabError("--engine onnxruntime computes in float32; bfloat16 is for torch and openvino")
         return onnxruntime_engine(path, threads), "float32"
-    used = settle(precision, device)
+    used = settle(precision, torch.device("cpu"))
     return openvino_engine(path, threads, used), used
 
 
@@ -180,5 +195,5 @@ def _runtime(name: EngineName) -> ModuleType:
     except ModuleNotFoundError:
         extra = {"onnxruntime": "onnx"}.get(name, name)
         raise ResnetlabError(
-            f"--engine {name} needs {name}: pip install 'resnetlab[{extra}]', or uv run --extra {extra}"
+            f"`engine={name}` needs {name}: pip install 'resnetlab[{extra}]', or uv run --extra {extra}"
         ) from None

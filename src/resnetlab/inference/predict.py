@@ -1,4 +1,4 @@
-"""The classes of image files, decoded by threads while the network runs."""
+"""The classes of images, decoded by threads while the network runs."""
 
 import os
 from collections import deque
@@ -7,30 +7,39 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from resnetlab.data.preprocessing import Fit, is_image, read_image
 from resnetlab.errors import ResnetlabError
-from resnetlab.inference.engines import Engine
+from resnetlab.inference.engines import Engine, open_engine
+from resnetlab.models.modelfile import Model
 
 AHEAD = 4  # batches that are decoded while one is run
+AnyImage = Path | str | Image.Image | np.ndarray
+"""A file, a Pillow image, or uint8 pixels (h, w, c) or (h, w)."""
+Source = TypeVar("Source", bound=Path | Image.Image)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image and their probabilities, likeliest first."""
+    """The likeliest classes of one image and their probabilities, likeliest first.
 
-    path: Path
+    `path` is the image's file; None for an image that is not one.
+    """
+
+    path: Path | None
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that is no image, and why."""
+    """A file or Pillow image that cannot be read, and why."""
 
-    path: Path
+    path: Path | None
     reason: str
 
 
@@ -52,50 +61,98 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def predict(
-    engine: Engine, paths: Iterable[Path | str], *, top: int = 5, batch_size: int = 8
+    model: Engine | Model | Path | str,
+    images: AnyImage | Iterable[AnyImage],
+    *,
+    top: int = 5,
+    batch_size: int = 8,
 ) -> Iterator[Prediction | Unreadable]:
-    """The `top` classes of each image, in the order of the paths; files that are no images do not stop the others.
+    """The `top` classes of one image or of each of several, in their order; unreadable files do not stop the others.
 
-    Images are prepared as the engine's model wants them, and read ahead by threads; probabilities are of 0 to 1.
+    `model` is an engine, or what `open_engine` opens with its defaults. Images are files, Pillow images or uint8
+    arrays, prepared as the model wants them and read ahead by threads. Classes are ranked by logit, of equal logits
+    the lowest number first; probabilities are from 0 to 1.
+
+    Raises:
+        ResnetlabError: the model cannot be opened, or an array is not the pixels of an image.
     """
-    for path, logits in score(engine, map(Path, paths), batch_size):
-        if isinstance(logits, str):
-            yield Unreadable(path, logits)
-            continue
-        exponents = np.exp(logits - logits.max())
-        order = np.argsort(-logits, kind="stable")[:top]
-        shares = exponents[order] / exponents.sum()
-        yield Prediction(path, tuple(engine.classes[k] for k in order), tuple(float(share) for share in shares))
+    engine = model if isinstance(model, Engine) else open_engine(model)
+    is_one = isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    several: Iterable[AnyImage] = [images] if is_one else images  # type: ignore[list-item, assignment]
+    return _predictions(engine, (_source(image) for image in several), top, batch_size)
 
 
-def score(engine: Engine, paths: Iterable[Path], batch_size: int = 8) -> Iterator[tuple[Path, np.ndarray | str]]:
+def score(engine: Engine, images: Iterable[Source], batch_size: int = 8) -> Iterator[tuple[Source, np.ndarray | str]]:
     """Logits of each image in order, or the reason why a file is no image."""
-    for batch in read_batches(engine.fit, paths, batch_size):
-        images = [pixels for _, pixels in batch if not isinstance(pixels, str)]
-        logits = iter(engine.run(np.stack(images)) if images else ())
-        for path, pixels in batch:
-            yield path, pixels if isinstance(pixels, str) else next(logits)
+    for batch in read_batches(engine.fit, images, batch_size):
+        readable = [pixels for _, pixels in batch if not isinstance(pixels, str)]
+        logits = iter(engine.run(np.stack(readable)) if readable else ())
+        for image, pixels in batch:
+            yield image, pixels if isinstance(pixels, str) else next(logits)
 
 
-def read_batches(fit: Fit, paths: Iterable[Path], batch_size: int) -> Iterator[list[tuple[Path, np.ndarray | str]]]:
-    """Fitted pixels of image files in order and in batches, read ahead by threads."""
+def read_batches(
+    fit: Fit, images: Iterable[Source], batch_size: int
+) -> Iterator[list[tuple[Source, np.ndarray | str]]]:
+    """Fitted pixels of images in order and in batches, read ahead by threads."""
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(image: Path | Image.Image) -> np.ndarray | str:
         try:
-            return fit(read_image(path))
-        except ResnetlabError as error:
+            return fit(read_image(image) if isinstance(image, Path) else _upright(image))
+        except (ResnetlabError, OSError) as error:
             return str(error)
 
-    waiting: deque[tuple[Path, Future[np.ndarray | str]]] = deque()
-    todo = iter(paths)
+    waiting: deque[tuple[Source, Future[np.ndarray | str]]] = deque()
+    todo = iter(images)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             while True:
                 more = islice(todo, AHEAD * batch_size - len(waiting))
-                waiting.extend([(path, pool.submit(read, path)) for path in more])
+                waiting.extend([(image, pool.submit(read, image)) for image in more])
                 if not waiting:
                     return
                 batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                yield [(path, future.result()) for path, future in batch]
+                yield [(image, future.result()) for image, future in batch]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _predictions(
+    engine: Engine, images: Iterable[Path | Image.Image], top: int, batch_size: int
+) -> Iterator[Prediction | Unreadable]:
+    for image, logits in score(engine, images, batch_size):
+        path = image if isinstance(image, Path) else None
+        if isinstance(logits, str):
+            yield Unreadable(path, logits)
+            continue
+        wide = logits.astype(np.float64)
+        exponents = np.exp(wide - wide.max())
+        order = np.argsort(-logits, kind="stable")[:top]  # of equal logits the lowest class first, as in evaluation
+        shares = exponents[order] / exponents.sum()
+        yield Prediction(path, tuple(engine.classes[k] for k in order), tuple(float(share) for share in shares))
+
+
+def _source(image: object) -> Path | Image.Image:
+    """A file or a Pillow image, which pixels become."""
+    if isinstance(image, Path | Image.Image):
+        return image
+    if isinstance(image, str):
+        return Path(image)
+    if not isinstance(image, np.ndarray):
+        raise ResnetlabError(
+            f"cannot read a {type(image).__name__}; expected a path, a Pillow image or a uint8 array"
+        )
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise ResnetlabError(
+            f"an array of {image.dtype} and shape {image.shape} is no image; "
+            "expected uint8 from 0 to 255 of shape (height, width, channels) or (height, width)"
+        )
+    return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A Pillow image as `read_image` reads one from a file: turned by its EXIF orientation, 16 bits scaled to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image

@@ -63,9 +63,9 @@ def export_timm(model: Model, folder: Path) -> None:
     if row.in_channels != 3:
         config["model_args"] = {"in_chans": row.in_channels}
     if folder.exists() and not folder.is_dir():
-        raise ResnetlabError(f"{folder} is a file; timm takes a folder: give another --out")
+        raise ResnetlabError(f"{folder} is a file; timm takes a folder: give another with `out`")
     if folder.exists() and {path.name for path in folder.iterdir()} - {"model.safetensors", "config.json"}:
-        raise ResnetlabError(f"{folder} holds other files; give a folder of its own with --out")
+        raise ResnetlabError(f"{folder} holds other files; give a folder of its own with `out`")
     _write_weights(model, folder / "model.safetensors")
     write_json(folder / "config.json", config)
 

@@ -10,18 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from resnetlab.data.labels import numbered, usual_classes
-from resnetlab.data.preprocessing import Fit, Interpolation, Preprocessing
+from resnetlab.choices import Interpolation, Shortcut, Version, ZeroChannels
+from resnetlab.data.class_names import numbered, usual_classes
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
+from resnetlab.models.caffe import read_caffe, read_mean_image
 from resnetlab.models.modelfile import Model, is_ours, load
-from resnetlab.models.reading import read_tensors
+from resnetlab.models.recognise import Kind, NotStatedError, Weights, recognise
 from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
-from resnetlab.networks.caffe import read_caffe, read_mean_image
-from resnetlab.networks.resnet import Architecture, Shortcut, Version, ZeroChannels
-from resnetlab.networks.weights import Kind, Weights, recognise
+from resnetlab.models.tensors import read_tensors
+from resnetlab.networks.architecture import Architecture
 
-IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 CIFAR_USUAL: dict[Kind, tuple[Channels, Channels]] = {
     "akamaster": (IMAGENET_MEAN, IMAGENET_STD),
     "d-x-y": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
@@ -60,17 +59,24 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def read_model(path: Path) -> Model:
-    """A model to go on from: a model file or finished run of ours, or other people's weights.
+def read_model(path: Path | str) -> Model:
+    """The model in a model file or run folder of ours, or in other people's weights as `import_weights` reads them.
 
     Raises:
-        ResnetlabError: none of these, or damaged.
+        ResnetlabError: nothing is there, or it is none of these, damaged, or does not say all that is needed; names
+            the file and what to do.
     """
-    if path.is_dir() and (path / "config.json").exists() and (path / "execution.json").exists():
+    path = Path(path)
+    if not path.exists():
+        raise ResnetlabError(f"{path} does not exist; expected a model file, a run folder, or a file of weights")
+    if path.suffix == ".onnx":
+        raise ResnetlabError(f"{path} is an ONNX file, which is only run; give the model that it was exported from")
+    if is_ours(path / "model.safetensors" if path.is_dir() else path) or _is_unfinished_run(path):
         return load(path)
-    if path.suffix == ".safetensors" and path.is_file() and is_ours(path):
-        return load(path)
-    return import_weights(path).model
+    try:
+        return import_weights(path).model
+    except NotStatedError as error:
+        raise ResnetlabError(f"{error}. `resnetlab import` takes it, and writes a model file that has it") from None
 
 
 def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
@@ -83,7 +89,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
             that must not be guessed; names the file, the key, and what to say.
     """
     hints = hints or Hints()
-    file = _weights_file(Path(path))
+    file = weights_file(Path(path))
     digest = _sha256(file)
     said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
     try:
@@ -91,7 +97,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
         preprocessing, notes = _preprocessing(weights, said, hints, file, digest)
         classes, named = _classes(weights.row, said, hints)
     except ResnetlabError as error:
-        raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+        raise type(error)(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     notes = (*weights.reasons, *notes, *named)
     provenance = {
         "imported": {
@@ -126,7 +132,7 @@ def _preprocessing(
     fit, mean, std = said.fit, hints.mean or said.mean, hints.std or said.std
     if fit is None:
         if said.problem and not (hints.resize and hints.crop):
-            raise ResnetlabError(f"{said.problem}: say --resize and --crop")
+            raise NotStatedError(f"{said.problem}: say `resize` and `crop`")
         fit, note = _usual_fit(weights, digest)
         if not (hints.resize and hints.crop and hints.interpolation):
             notes.append(note)
@@ -141,7 +147,7 @@ def _preprocessing(
         mean, std, note = _usual_mean(weights, file, std)
         notes.append(note)
     elif std is None and weights.kind != "caffe":
-        raise ResnetlabError("--mean without a standard deviation: say --std too; 1 divides by nothing")
+        raise ResnetlabError("`mean` without a standard deviation: say `std` too; 1 divides by nothing")
     std = std or (1.0,)
     _check("std", std, channels, at_least=1e-6)
     if not isinstance(mean, Path):
@@ -164,9 +170,9 @@ def _usual_fit(weights: Weights, digest: str) -> tuple[Fit, str]:
 def _usual_mean(weights: Weights, file: Path, std: Channels | None) -> tuple[Channels | Path, Channels | None, str]:
     if weights.kind == "caffe":
         if not (file.parent / MEAN_IMAGE).exists():
-            raise ResnetlabError(
+            raise NotStatedError(
                 f"the authors' networks need the mean image, {MEAN_IMAGE}, which comes with them: put it beside the "
-                "weights, or say --mean with its path, or with the mean of R, G and B from 0 to 1"
+                "weights, or say `mean` with its path, or with the mean of R, G and B from 0 to 1"
             )
         return file.parent / MEAN_IMAGE, std, f"mean: the image in {MEAN_IMAGE} beside it"
     if weights.row.stem == "imagenet" and weights.row.in_channels == 3:
@@ -174,9 +180,9 @@ def _usual_mean(weights: Weights, file: Path, std: Channels | None) -> tuple[Cha
     if weights.kind in CIFAR_USUAL and weights.row.in_channels == 3:
         mean, usual = CIFAR_USUAL[weights.kind]
         return mean, std or usual, "mean and std: those of that repository"
-    raise ResnetlabError(
+    raise NotStatedError(
         "nothing says which mean and standard deviation its images were normalised with: "
-        "say --mean and --std, one number for each channel, on the scale of 0 to 1"
+        "say `mean` and `std`, one number for each channel, on the scale of 0 to 1"
     )
 
 
@@ -209,19 +215,31 @@ def _classes(row: Architecture, said: Sidecar, hints: Hints) -> tuple[tuple[str,
         return hints.classes or said.classes or (), ()
     classes = usual_classes(row.num_classes, row.image_size)
     if classes == numbered(row.num_classes):
-        return classes, (f"classes: numbered, for nothing names the {len(classes)} of them; --classes FILE does",)
+        return classes, (f"classes: numbered, for nothing names the {len(classes)} of them; `classes` does",)
     source = {1000: "ImageNet", 10: "CIFAR-10", 100: "CIFAR-100"}[row.num_classes]
-    return classes, (f"classes: {source}'s, because there are {len(classes)}; --classes FILE says others",)
+    return classes, (f"classes: {source}'s, because there are {len(classes)}; `classes` says others",)
 
 
-def _weights_file(path: Path) -> Path:
+def _is_unfinished_run(path: Path) -> bool:
+    """Whether it is the folder of a run that has no model yet; a snapshot of a hub has `config.json` too."""
+    return (path / "execution.json").exists() and not any((path / name).exists() for name in SNAPSHOT)
+
+
+def weights_file(path: Path) -> Path:
+    """The file of weights itself, or the one in a run folder or in a folder from a hub.
+
+    Raises:
+        ResnetlabError: there is none.
+    """
     if not path.is_dir():
         if not path.exists():
             raise ResnetlabError(f"{path} does not exist; expected a file of weights")
         return path
     if found := next((path / name for name in SNAPSHOT if (path / name).exists()), None):
         return found
-    raise ResnetlabError(f"{path} is a folder without {' or '.join(SNAPSHOT)}; name the file of weights")
+    raise ResnetlabError(
+        f"{path} is neither a finished run nor a folder with {' or '.join(SNAPSHOT)}; name the file of weights"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -8,13 +8,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from resnetlab.data import Fit, Preprocessing
+from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
-from resnetlab.networks.resnet import Architecture, ResNet
-from resnetlab.networks.weights import Weights, fit
+from resnetlab.models.recognise import Weights, fit
+from resnetlab.networks.architecture import from_fields
+from resnetlab.networks.resnet import ResNet
 
 FORMAT = 1
+MODEL_FILE = "model.safetensors"
+"""The name of a model file in a run folder."""
 MEAN, STD = "preprocessing.mean", "preprocessing.std"
 
 
@@ -88,7 +91,7 @@ def load(path: Path | str) -> Model:
             raise ResnetlabError(
                 f"{file} has format {found}; this resnetlab reads {FORMAT}: use the one that wrote it"
             )
-        row = Architecture(**{**metadata["architecture"], "blocks": tuple(metadata["architecture"]["blocks"])})
+        row = from_fields(metadata["architecture"])
         description = metadata["preprocessing"]
         mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
         preprocessing = Preprocessing(Fit.from_description(description), mean, std)
@@ -119,8 +122,8 @@ def model_file(path: Path) -> Path:
         raise ResnetlabError(f"{path} does not exist; expected a model file or a run folder")
     if not path.is_dir():
         return path
-    if (path / "model.safetensors").exists():
-        return path / "model.safetensors"
+    if (path / MODEL_FILE).exists():
+        return path / MODEL_FILE
     if (path / "config.json").exists():
         raise ResnetlabError(f"{path} has not finished training; give the command that started it again")
     raise ResnetlabError(f"{path} is neither a model file nor a run folder")

@@ -21,7 +21,7 @@ from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.modelfile import FORMAT, Model
-from resnetlab.networks.fold import fold_batch_norm
+from resnetlab.networks.inference import fold_batch_norm
 
 INPUT, OUTPUT = "pixels", "logits"
 CHECKED_BATCHES = (1, 3)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnetlab.data.preprocessing import Fit, Interpolation
+from resnetlab.choices import Interpolation, Version
+from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
-from resnetlab.networks.resnet import Version
 
 PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 Channels = tuple[float, ...]

@@ -1,13 +1,12 @@
-"""What a network costs, by layer and by row of Table 1, and the statistics that it normalises with."""
+"""What a network costs, by layer and by row of Table 1."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from resnetlab.networks.resnet import Architecture, ResNet
+from resnetlab.networks.architecture import Architecture
+from resnetlab.networks.resnet import ResNet
 
 
 @dataclass(frozen=True)
@@ -34,25 +33,6 @@ class StageCost:
 def parameter_count(network: nn.Module) -> int:
     """Learned parameters: weights, biases, and batch normalisation's scale and shift."""
     return sum(p.numel() for p in network.parameters())
-
-
-@torch.no_grad()
-def set_exact_statistics(network: nn.Module, batches: Iterable[Float[Tensor, "b c h w"]]) -> None:
-    """Batch normalisation's mean and variance as averages over batches of one size, in place of running averages.
-
-    The authors computed them on the training images after training, on ImageNet.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta, training = [norm.momentum for norm in norms], network.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # an average of all batches
-    network.train()
-    for images in batches:
-        network(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(training)
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:

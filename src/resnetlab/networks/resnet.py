@@ -4,113 +4,14 @@ A network is a row of the architecture table (`Architecture`) and one module tha
 State-dict names are torchvision's, so its weights load as they are.
 """
 
-import re
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.errors import ResnetlabError, near_matches
-
-Shortcut = Literal["none", "A", "B", "C"]
-Version = Literal["v1", "v1.5"]
-ZeroChannels = Literal["end", "both"]
-MaxPool = Literal["padded", "ceil"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One row of the architecture table: all that tells one network from another.
-
-    `shortcut` is "none" for plain networks, else the paper's option (Section 3.3 and Table 3): A pads with zero
-    channels, B projects where dimensions grow, C projects everywhere. `version` places a bottleneck's
-    stride: "v1" on the first 1x1 convolution, as the authors did, "v1.5" on the 3x3, as torchvision does.
-    `zero_channels` places option A's zeros, which the paper leaves open: after the old channels, or half
-    on either side of them. `max_pool` is how ImageNet's 3x3 pooling of stride 2 halves 112 to 56: with a border of
-    one pixel, as everyone has it, or without one and rounded up, as in the authors' release. All widths are divided
-    by `narrow`: the paper's depths at a cost for small images.
-    """
-
-    name: str
-    stem: Literal["imagenet", "cifar"]
-    block: Literal["basic", "bottleneck"]
-    blocks: tuple[int, ...]
-    shortcut: Shortcut
-    num_classes: int
-    in_channels: int = 3
-    version: Version = "v1"
-    zero_channels: ZeroChannels = "end"
-    max_pool: MaxPool = "padded"
-    narrow: int = 1
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Filters of the 3x3 convolutions of each stage."""
-        return tuple(
-            width // self.narrow for width in ((64, 128, 256, 512) if self.stem == "imagenet" else (16, 32, 64))
-        )
-
-    @property
-    def depth(self) -> int:
-        """Weighted layers, projections not counted (Table 1; Section 4.2: 6n+2)."""
-        return 2 + sum(self.blocks) * (2 if self.block == "basic" else 3)
-
-    @property
-    def label(self) -> str:
-        """The paper's way of writing it: plain-20, ResNet-56."""
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}"
-
-    @property
-    def title(self) -> str:
-        """The label with its option, where the paper's tables have it: ResNet-34 B."""
-        usual = "A" if self.stem == "cifar" else "B" if self.block == "bottleneck" else None
-        version = f" {self.version}" if self.version != "v1" else ""
-        return self.label + version + ("" if self.shortcut in ("none", usual) else f" {self.shortcut}")
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square image that the paper trains this network on."""
-        return 224 if self.stem == "imagenet" else 32
-
-    @property
-    def reduction(self) -> int:
-        """How many times smaller the last feature map is than the image."""
-        return (4 if self.stem == "imagenet" else 1) << (len(self.blocks) - 1)
-
-
-IMAGENET = {  # Table 1
-    "plain18": ("basic", (2, 2, 2, 2), "none"),
-    "plain34": ("basic", (3, 4, 6, 3), "none"),
-    "resnet18": ("basic", (2, 2, 2, 2), "B"),
-    "resnet34": ("basic", (3, 4, 6, 3), "B"),
-    "resnet50": ("bottleneck", (3, 4, 6, 3), "B"),
-    "resnet101": ("bottleneck", (3, 4, 23, 3), "B"),
-    "resnet152": ("bottleneck", (3, 8, 36, 3), "B"),
-}
-CIFAR_DEPTHS = {"plain": (20, 32, 44, 56, 110), "resnet": (20, 32, 44, 56, 110, 1202)}  # Section 4.2
-NAMES = tuple(f"cifar_{kind}{depth}" for kind, depths in CIFAR_DEPTHS.items() for depth in depths) + tuple(IMAGENET)
-
-
-def architecture(name: str) -> Architecture:
-    """The table row of a network of the paper, or of a CIFAR network of any depth 6n+2.
-
-    Raises:
-        ResnetlabError: the name is unknown, with its near matches, or the depth is not 6n+2.
-    """
-    if name in IMAGENET:
-        block, blocks, shortcut = IMAGENET[name]
-        return Architecture(name, "imagenet", block, blocks, shortcut, 1000)  # type: ignore[arg-type]
-    if not (match := re.fullmatch(r"cifar_(plain|resnet)([1-9]\d{0,3})", name)):
-        raise ResnetlabError(f"unknown network {name!r}: {near_matches(name, NAMES)}")
-    n, remainder = divmod(int(match[2]) - 2, 6)
-    if n < 1 or remainder:
-        below = 6 * max(n, 1) + 2
-        raise ResnetlabError(
-            f"{name}: the depth of a CIFAR network is 6n+2 (Section 4.2); the nearest are {below} and {below + 6}"
-        )
-    return Architecture(name, "cifar", "basic", (n, n, n), "none" if match[1] == "plain" else "A", 10)
+from resnetlab.choices import MaxPool, Shortcut, Version, ZeroChannels
+from resnetlab.networks.architecture import Architecture, parse
 
 
 def build(
@@ -119,62 +20,22 @@ def build(
     num_classes: int | None = None,
     in_channels: int = 3,
     shortcut: Shortcut | None = None,
-    version: Version = "v1",
-    zero_channels: ZeroChannels = "end",
-    narrow: int = 1,
+    version: Version | None = None,
+    zero_channels: ZeroChannels | None = None,
+    max_pool: MaxPool | None = None,
+    narrow: int | None = None,
 ) -> "ResNet":
-    """A freshly initialised network by name, e.g. `build("resnet50", version="v1.5")`.
+    """A freshly initialised network by name, e.g. `build("resnet50", version="v1.5")` or `build("resnet50-v1.5")`.
 
-    Options left out are the table's: 1000 or 10 classes, option B on ImageNet and A on CIFAR.
+    Options that are None are the name's or the table's: 1000 or 10 classes, option B on ImageNet and A on CIFAR.
 
     Raises:
-        ResnetlabError: see `architecture` and `with_options`.
+        ResnetlabError: see `parse`.
     """
-    row = with_options(
-        architecture(name), shortcut=shortcut, version=version, zero_channels=zero_channels, narrow=narrow
+    row = parse(
+        name, shortcut=shortcut, version=version, zero_channels=zero_channels, max_pool=max_pool, narrow=narrow
     )
     return ResNet(replace(row, num_classes=num_classes or row.num_classes, in_channels=in_channels))
-
-
-def with_options(
-    row: Architecture,
-    *,
-    shortcut: Shortcut | None = None,
-    version: Version = "v1",
-    zero_channels: ZeroChannels = "end",
-    narrow: int = 1,
-) -> Architecture:
-    """The row with another shortcut option, bottleneck version, place for option A's zeros, or narrower.
-
-    Raises:
-        ResnetlabError: a plain network with a shortcut, a residual one without, v1.5 without bottlenecks, or widths
-            that cannot be divided so.
-    """
-    shortcut = shortcut or row.shortcut
-    if (shortcut == "none") != (row.shortcut == "none"):
-        other = row.name.replace("resnet", "plain") if shortcut == "none" else row.name.replace("plain", "resnet")
-        raise ResnetlabError(f"{row.name} cannot have shortcut {shortcut!r}; the network that has it is {other}")
-    if version == "v1.5" and row.block == "basic":
-        raise ResnetlabError(f"{row.name} has no bottleneck blocks, so no version v1.5; leave the version out")
-    if narrow < 1 or row.widths[0] % narrow:
-        raise ResnetlabError(
-            f"{row.name} cannot be {narrow} times narrower; its first {row.widths[0]} filters must divide"
-        )
-    return replace(row, shortcut=shortcut, version=version, zero_channels=zero_channels, narrow=narrow)
-
-
-def check_image_size(row: Architecture, height: int, width: int) -> None:
-    """Refuse images that shrink to less than a pixel before the last stage.
-
-    Raises:
-        ResnetlabError: names both sizes and what to use instead.
-    """
-    if min(height, width) < row.reduction:
-        raise ResnetlabError(
-            f"{row.name} halves the image until it is {row.reduction} times smaller, "
-            f"and these images have {height}x{width} pixels; "
-            + ("use a cifar_ network" if row.stem == "imagenet" and min(height, width) >= 4 else "use larger images")
-        )
 
 
 class ResNet(nn.Module):
@@ -202,6 +63,8 @@ class ResNet(nn.Module):
             self.add_module(f"layer{k}", stage)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, row.num_classes)
+        if self.fc.weight.is_meta:  # no values to initialise, and meta tensors take long to do nothing
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -1,1 +1,1 @@
-"""What the paper prints: its tables and its curves. Numbers only; imports nothing of ours."""
+"""The paper's tables and curves, as numbers. Imports no other module of resnetlab."""

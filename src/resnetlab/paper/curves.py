@@ -20,7 +20,7 @@ def panels() -> dict[str, dict[str, Curve]]:
 
 
 def paper_curve(network: str, shortcut: str, split: str) -> Curve | None:
-    """A network's curve in Figure 4 or 6; `split` is "train" or "test", which for ImageNet is its validation."""
+    """A network's curve in Figure 4 or 6; `split` is "train" or "test" (for ImageNet its validation set)."""
     if network.startswith("cifar_"):
         return figure6(network, split) if shortcut in ("none", "A") else None
     return figure4(network, shortcut, "val" if split == "test" else split)
@@ -29,7 +29,7 @@ def paper_curve(network: str, shortcut: str, split: str) -> Curve | None:
 def figure6(network: str, split: str) -> Curve | None:
     """A CIFAR network's curve of Figure 6 over all iterations; `split` is "train" or "test".
 
-    ResNet-1202 is drawn in the right panel only, from 35,000 iterations on; plain-110 in none.
+    ResNet-1202 is only in the right panel, from 35,000 iterations on; plain-110 is in none.
     """
     label = f"{network.removeprefix('cifar_').replace('plain', 'plain-').replace('resnet', 'ResNet-')} {split}"
     return next(
@@ -40,7 +40,7 @@ def figure6(network: str, split: str) -> Curve | None:
 def figure4(network: str, shortcut: str, split: str) -> Curve | None:
     """An ImageNet network's curve of Figure 4 up to 550,000 iterations; `split` is "train" or "val" (centre crop).
 
-    Its residual networks are of option A.
+    The figure's residual networks use option A.
     """
     if shortcut not in ("none", "A"):
         return None

@@ -1,7 +1,6 @@
-"""The numbers that the paper prints, by table and cell, each with its protocol.
+"""The numbers in the tables of "Deep Residual Learning for Image Recognition" (arXiv:1512.03385v1), with protocols.
 
-"Deep Residual Learning for Image Recognition", arXiv:1512.03385v1. Errors are percentages. A dagger in
-Table 4 (errors on the test set) is part of the protocol here.
+Errors are percentages. The dagger in Table 4 (errors on the test set) is part of the protocol here.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ CIFAR = "CIFAR-10 test, single view, with data augmentation"
 
 @dataclass(frozen=True)
 class Printed:
-    """One row of a table: errors in percent, multiply-adds and parameters as printed; None where nothing is."""
+    """One row of a table: errors in percent, multiply-adds and parameters as printed; None for empty cells."""
 
     table: int | None
     method: str
@@ -27,12 +26,12 @@ class Printed:
     layers: int | None = None
     parameters: str | None = None
     mean: float | None = None
-    """Of several runs, where `top1_error` is the best of them; `std` is their standard deviation."""
+    """Mean of several runs, with `std` their standard deviation; `top1_error` is then the best run's."""
     std: float | None = None
     network: str | None = None
-    """Our name of it, where it is one of the paper's own networks."""
+    """Our name of the network, if it is one of the paper's own."""
     shortcut: str | None = None
-    """Its option, none in a plain network."""
+    """Its shortcut option, "none" for a plain network."""
 
 
 def _ours(method: str) -> str | None:
@@ -56,10 +55,10 @@ TABLE1 = tuple(
 
 @dataclass(frozen=True)
 class Table1Row:
-    """One row of Table 1 for one depth: `repeats` blocks of convolutions (side of the kernel in pixels, filters).
+    """One row of Table 1 for one depth: `repeats` blocks of convolutions (kernel side, filters).
 
-    `output` is the side of the square map in pixels. `stride` is that of the row's first block or convolution,
-    `pool` the kernel and stride of a max pooling before it. The last row's layer is the fully connected one.
+    `output` is the side of the feature map in pixels. `stride` is that of the row's first block or convolution,
+    `pool` the kernel and stride of a max pooling before it. The last row has the fully connected layer.
     """
 
     network: str
@@ -105,7 +104,7 @@ TABLE1_STAGES = tuple(
 
 @dataclass(frozen=True)
 class PrintedCount:
-    """Multiply-adds for one image of 224x224 that are printed outside the tables, and where."""
+    """Multiply-adds for one 224x224 image that the paper prints outside its tables, and where."""
 
     where: str
     method: str
@@ -163,7 +162,7 @@ RELEASE = tuple(
     Printed(None, method, ONE_CROP, top1, top5, network=_ours(method), shortcut="B")
     for method, top1, top5 in (("ResNet-50", 24.7, 7.8), ("ResNet-101", 23.6, 7.1), ("ResNet-152", 23.0, 6.7))
 )
-"""One centre crop, which the paper prints in Figure 4 alone: the README of the authors' release."""
+"""Errors with one centre crop, from the README of the authors' release; the paper has them only in Figure 4."""
 TABLE5 = tuple(
     Printed(5, method, ENSEMBLE, top5_error=top5)
     for method, top5 in (
@@ -186,26 +185,16 @@ TABLE6 = (
     Printed(6, "ResNet", CIFAR, 7.51, layers=32, parameters="0.46M", network="cifar_resnet32"),
     Printed(6, "ResNet", CIFAR, 7.17, layers=44, parameters="0.66M", network="cifar_resnet44"),
     Printed(6, "ResNet", CIFAR, 6.97, layers=56, parameters="0.85M", network="cifar_resnet56"),
-    Printed(
-        6,
-        "ResNet",
-        CIFAR,
-        6.43,
-        layers=110,
-        parameters="1.7M",
-        mean=6.61,
-        std=0.16,
-        network="cifar_resnet110",
-    ),
+    Printed(6, "ResNet", CIFAR, 6.43, layers=110, parameters="1.7M", mean=6.61, std=0.16, network="cifar_resnet110"),
     Printed(6, "ResNet", CIFAR, 7.93, layers=1202, parameters="19.4M", network="cifar_resnet1202"),
 )
 TABLES = {1: TABLE1, 2: TABLE2, 3: TABLE3, 4: TABLE4, 5: TABLE5, 6: TABLE6}
 
 
 def printed(network: str, shortcut: str, protocol: str) -> Printed | None:
-    """What is printed of a network by our name by a test protocol: center, ten-crop or dense. None where nothing is.
+    """The printed result of a network (our name) under a protocol: center, ten-crop or dense; None if not printed.
 
-    One centre crop is not in the tables; the authors' release has it.
+    center is from the authors' release; the paper's tables do not have it.
     """
     rows = {"center": RELEASE, "ten-crop": TABLE3 + TABLE2, "dense": TABLE4}[protocol]
     return next((row for row in rows if (row.network, row.shortcut) == (network, shortcut)), None)

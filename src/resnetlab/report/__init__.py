@@ -1,1 +1,1 @@
-"""Tables and figures from run folders alone."""
+"""Records, tables and figures, and their Markdown, JSON and pictures. Independent of experiments."""

@@ -1,1 +1,1 @@
-"""How networks are trained: recipe, schedule, the one loop, the run folder."""
+"""How networks are trained: recipes, schedule, the training loop, checkpoints."""

@@ -1,4 +1,4 @@
-"""Whole steps as one CUDA graph, so that the processor replays and does nothing else."""
+"""Whole training steps captured as one CUDA graph, so that the CPU only replays it."""
 
 import warnings
 
@@ -6,15 +6,14 @@ import torch
 
 from resnetlab.training.loop import Objective, ResidentBatches, State, descend, set_rate
 
-LAUNCHED_FIRST = 3  # steps that are launched one by one, in which kernels are compiled and memory is found
+LAUNCHED_FIRST = 3  # uncaptured warm-up steps, which compile kernels and allocate memory
 
 
 class CapturedStep:
-    """Steps that are arithmetic on the device alone: step number, learning rate and data are there too.
+    """Steps that run on the device alone; step number, learning rate and data are on it, too.
 
-    The first few are launched one by one, one is recorded, and all others are replays of it, each of which is a
-    single launch. Numbers are those of launched steps. On a processor all of them are launched. `compiled` fuses the
-    arithmetic that draws a batch.
+    The first steps are launched one by one, one is captured, and all others replay it with a single launch. The
+    results are the same. On a CPU no step is captured. `compiled` compiles the code that draws a batch.
     """
 
     def __init__(
@@ -27,7 +26,7 @@ class CapturedStep:
     ) -> None:
         self.batches = batches
         self.parts = parts
-        on_gpu = device.type == "cuda"  # elsewhere compilers may take it that integers do not wrap
+        on_gpu = device.type == "cuda"  # CPU compilers may assume that integers do not overflow
         self.draw = torch.compile(batches.draw, dynamic=False) if compiled and on_gpu else batches.draw
         self.forward = forward
         self.step = torch.zeros((), dtype=torch.int64, device=device)
@@ -38,7 +37,7 @@ class CapturedStep:
         self._at: tuple[int, float] | None = None
 
     def __call__(self, state: State, rate: float) -> None:
-        """Take one step at this learning rate."""
+        """Run one step at this learning rate."""
         if self._at is None or self._at[0] != state.step:
             self.step.fill_(state.step)
         if self._at is None or self._at[1] != rate:
@@ -61,7 +60,7 @@ class CapturedStep:
         self.step += 1
 
     def _take_aside(self, state: State, stream: torch.cuda.Stream) -> None:
-        """One launched step on the stream that is recorded later, for autograd remembers streams."""
+        """Launch one step on the stream that is captured later, because autograd remembers streams."""
         current = torch.cuda.current_stream(self.step.device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
@@ -70,17 +69,15 @@ class CapturedStep:
         self._launched += 1
 
     def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph | None:
-        """The graph of one step, which recording does not take; None, and a warning, where it cannot be recorded."""
+        """Capture one step without running it. Returns None, with a warning, if this fails."""
         graph = torch.cuda.CUDAGraph()
-        state.optimizer.zero_grad()  # gradients are to live in the graph's own memory
+        state.optimizer.zero_grad()  # the graph allocates gradients in its own memory
         torch.cuda.synchronize(self.step.device)
         self._launched += 1
         try:
             with torch.cuda.graph(graph, stream=stream):
                 self._take(state)
         except RuntimeError as error:
-            warnings.warn(
-                f"steps are launched one by one, for no graph of them could be recorded: {error}", stacklevel=2
-            )
+            warnings.warn(f"steps are launched one by one; no graph could be captured: {error}", stacklevel=2)
             return None
         return graph

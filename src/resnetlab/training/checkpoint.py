@@ -1,4 +1,4 @@
-"""A run between two steps, on disk: tensors as safetensors, the rest as JSON, in one folder that appears whole."""
+"""Checkpoints: tensors as safetensors and the rest as JSON, in one folder that is written atomically."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def save(folder: Path, state: State, metrics_lines: int) -> None:
         tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
     tensors |= {"tally": state.tally, "window": state.window}
     path = folder / f"step-{state.step:08d}"
-    if path.exists():  # unreadable, or the run would have gone on from it
+    if path.exists():  # unreadable, otherwise the run would have resumed from it
         shutil.rmtree(path)
     with replacing(path) as temporary:
         temporary.mkdir(parents=True)
@@ -39,10 +39,10 @@ def save(folder: Path, state: State, metrics_lines: int) -> None:
 
 
 def restore(folder: Path, state: State) -> int:
-    """Bring `state` to the newest readable checkpoint, if there is one; the number of metrics lines by then.
+    """Restore `state` from the newest readable checkpoint, if any. Returns its number of metrics lines.
 
     Raises:
-        ResnetlabError: there are checkpoints and none can be read.
+        ResnetlabError: there are checkpoints, but none can be read.
     """
     problems = []
     for path in newest_first(folder):
@@ -61,7 +61,7 @@ def restore(folder: Path, state: State) -> int:
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints of a run; the first is the latest."""
+    """The checkpoints of a run, newest first."""
     return sorted(folder.glob("step-*"), reverse=True)
 
 

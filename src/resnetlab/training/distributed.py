@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them; without it, one process that is alone."""
+"""Train one network in several processes that torchrun starts; without torchrun, in one process."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import FailedElsewhereError, ResnetlabError
 
 T = TypeVar("T")
 _meetings = itertools.count()
@@ -22,7 +22,7 @@ _meetings = itertools.count()
 
 @dataclass(frozen=True)
 class World:
-    """The place of this process among `size` of them; `local` of `local_size` on this machine."""
+    """The rank of this process among `size`, and its rank `local` among `local_size` on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -31,7 +31,7 @@ class World:
 
     @classmethod
     def here(cls) -> "World":
-        """What torchrun says in the environment."""
+        """Read torchrun's environment variables."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if not all(name in os.environ for name in names):
             return cls()
@@ -39,17 +39,17 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes and prints (rank 0)."""
         return self.rank == 0
 
     def device(self, kind: str) -> torch.device:
-        """This process's device of a kind."""
+        """This process's device of this type."""
         return torch.device(kind, self.local) if kind == "cuda" and self.size > 1 else torch.device(kind)
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
-    """Within this context the processes of torchrun can reach each other."""
+    """Within this context the processes of torchrun can communicate."""
     here = World.here()
     if here.size == 1 or dist.is_initialized():
         yield here
@@ -58,7 +58,7 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     store = next(iter(dist.rendezvous("env://")))[0]  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # each meeting has its own part of the store, or processes may be sent to the addresses of the dead
+    # each process group has its own keys in the store; old keys hold addresses of ended processes
     meeting = f"attempt {attempt}, meeting {next(_meetings)}"
     store = dist.PrefixStore(meeting, store)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -69,15 +69,11 @@ def joined(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class FailedElsewhere(ResnetlabError):  # noqa: N818 -- it is one
-    """The first process could not go on, and has said why."""
-
-
 def led(here: World, action: Callable[[], T]) -> T | None:
-    """What the first process does while the others wait; None for those.
+    """Run `action` on rank 0; the other processes wait and get None.
 
     Raises:
-        FailedElsewhere: in the others, where the first one failed.
+        FailedElsewhereError: on the other processes, if rank 0 failed.
     """
     if here.size == 1:
         return action()
@@ -92,49 +88,58 @@ def led(here: World, action: Callable[[], T]) -> T | None:
     finally:
         dist.broadcast_object_list(failed)
     if failed[0] is not None:
-        raise FailedElsewhere(failed[0])
+        raise FailedElsewhereError(failed[0])
     return result
 
 
 def is_of_another(error: RuntimeError) -> bool:
-    """Whether what failed is the connection to another process of the run."""
+    """Whether the connection to another process of the run failed."""
     return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
 
 
 def wait_for_all() -> None:
-    """Go on when every process is here."""
+    """Wait until every process gets here (barrier)."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def summed(numbers: Tensor) -> Tensor:
-    """The sum over all processes; it is the same in each of them."""
+    """The sum over all processes (all-reduce)."""
     if dist.is_initialized():
         numbers = numbers.clone()
         dist.all_reduce(numbers)
     return numbers
 
 
+def gathered(items: set[str]) -> set[str]:
+    """The union of the items of all processes."""
+    if not dist.is_initialized():
+        return items
+    found: list[set[str]] = [set() for _ in range(dist.get_world_size())]
+    dist.all_gather_object(found, items)
+    return set().union(*found)
+
+
 def any_of(wish: bool, device: torch.device) -> bool:
-    """Whether any process wishes so; all get the same answer."""
+    """Whether `wish` is true in any process; all processes get the same answer."""
     return bool(summed(torch.full((), float(wish), device=device)).item()) if dist.is_initialized() else wish
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """The network, whose gradients are averaged over the processes, and whose buffers are the first one's."""
+    """The network in DistributedDataParallel: gradients are averaged over the processes, buffers are rank 0's."""
     return DistributedDataParallel(network) if dist.is_initialized() else network
 
 
 def gradients_later(network: nn.Module) -> AbstractContextManager[Any]:
-    """Where gradients are added up without being exchanged yet."""
+    """A context in which gradients are accumulated without communication."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 class AcrossProcesses(nn.BatchNorm2d):
-    """Batch normalisation by the statistics of all processes' parts of the batch, which have one size."""
+    """Batch normalisation with the statistics of all processes, whose parts of the batch have equal sizes."""
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The same as `BatchNorm2d` over the whole batch."""
+        """`BatchNorm2d` over the whole batch."""
         if not self.training or not dist.is_initialized():
             return super().forward(input)
         x = input.float()
@@ -155,9 +160,9 @@ class AcrossProcesses(nn.BatchNorm2d):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Let batch normalisation take its statistics from all processes, in place; names and values stay.
+    """Synchronise batch normalisation over all processes, in place, without changing names or values.
 
-    torch's own layer does so on GPUs alone.
+    torch's own layer supports only GPUs.
     """
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
@@ -165,6 +170,6 @@ def synchronise(network: nn.Module) -> None:
 
 
 def _total(x: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients flow back to each of them."""
+    """The sum over all processes, with gradients to each of them."""
     total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
     return total

@@ -1,4 +1,4 @@
-"""Ctrl-C and a cluster's SIGTERM as a wish that is granted between two steps."""
+"""Turn Ctrl-C and SIGTERM into a stop request that is handled between two steps."""
 
 import signal
 import threading
@@ -10,20 +10,16 @@ from types import FrameType
 
 @dataclass
 class Wish:
-    """Whether the user wants the run to stop."""
+    """A stop request: `to_stop` is true once the run has to stop."""
 
     to_stop: bool = False
 
 
-class Interrupted(Exception):  # noqa: N818 -- no error
-    """The run was stopped on request, and saved."""
-
-
 @contextmanager
 def on_request() -> Iterator[Wish]:
-    """Within this context the first SIGINT or SIGTERM sets the wish, and a second one acts at once.
+    """Within this context the first SIGINT or SIGTERM requests a stop; a second one acts at once.
 
-    A signal that is ignored, as under nohup or in a worker process, stays ignored.
+    An ignored signal, e.g. under nohup or in a worker process, stays ignored.
     """
     wish = Wish()
     if threading.current_thread() is not threading.main_thread():

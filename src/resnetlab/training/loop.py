@@ -1,18 +1,17 @@
-"""The only training loop. It knows no data set, no device and no folder; it yields what happens."""
+"""The only training loop. It knows no data set, device or folder, and yields events."""
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import DivergedError, ResnetlabError
 from resnetlab.training.distributed import gradients_later, summed
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.schedule import learning_rate
@@ -22,26 +21,26 @@ from resnetlab.training.schedule import learning_rate
 class Batches(Protocol):
     """The batch at step t, as a pure function of t."""
 
-    def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
-        """Images as the network sees them, and labels."""
+    def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *target"]]:
+        """The network's input images, and targets."""
 
 
 @runtime_checkable
 class ResidentBatches(Batches, Protocol):
-    """The same where the data is on the device, and so is t: drawing a batch is arithmetic there."""
+    """Batches whose data and step number are on the device, so that drawing needs no synchronisation."""
 
     def prepare(self, step: int) -> None:
-        """Have at hand what the batch of this step is drawn from."""
+        """Prepare the order of the images for this step."""
 
-    def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
-        """The batch of a step that is prepared."""
+    def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *target"]]:
+        """The batch of a prepared step."""
 
 
 @dataclass
 class State:
-    """All that a run is between two steps. Tallies are (summed loss, errors, images), kept on the device.
+    """The full state of a run between two steps. Tallies are sums (loss, the task's metrics, images) on the device.
 
-    `average` has the weights averaged over the steps, where the recipe wants it.
+    `average` has the averaged weights, if the recipe asks for them.
     """
 
     network: nn.Module
@@ -51,17 +50,20 @@ class State:
     average: nn.Module | None = None
     frozen: tuple[nn.Module, ...] = ()
     tally: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """The sums since the last report."""
     window: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """The sums since the last check for the end of warm-up."""
 
     @property
     def tested(self) -> nn.Module:
-        """The network that is tested and kept."""
+        """The network that is tested and saved."""
         return self.average or self.network
 
     def check_finite(self) -> None:
-        """
+        """Check weights and loss.
+
         Raises:
-            DivergedError: a weight or the training loss is no longer a finite number.
+            DivergedError: a weight or the training loss is not finite.
         """
         numbers = [self.tally[:1], *(p.detach() for p in self.network.parameters())]
         if not all(bool(torch.isfinite(x).all()) for x in numbers):
@@ -71,45 +73,50 @@ class State:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One step was taken; `step` of them in all."""
+    """A step was finished; `step` is the number of finished steps."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """The training error fell below the recipe's `warmup_error`; from this step on the rate is the schedule's."""
+    """The headline metric fell below the recipe's `warmup_error`; the normal schedule starts at this step."""
 
     step: int
-    train_error: float
+    headline: float
     learning_rate: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """A point of the curves: error (percent) and loss on the augmented batches since the last one."""
+    """A point of the curves: the task's metrics and the loss on the augmented batches since the last report."""
 
     step: int
     learning_rate: float
-    train_error: float
-    train_loss: float
+    metrics: dict[str, float]
+    """By name: the headline first, `loss` last."""
 
 
-COMPILED_WHOLE = 54  # blocks, as in ResNet-110; it takes a second or two for each of them
+COMPILED_WHOLE = 54  # blocks, as in ResNet-110; compilation takes one or two seconds per block
 Event = Stepped | WarmedUp | Report
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Network outputs and targets to the mean loss."""
+Sums = Callable[[Tensor, Tensor], Float64[Tensor, "sums"]]
+"""Outputs and targets to sums over images: one per metric, and the number of images last."""
+Means = Callable[[Sequence[float]], dict[str, float]]
+"""The sum of the loss, and `Sums`, to the metrics by name, the headline first."""
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Images and targets to the loss and the tally."""
 Step = Callable[[State, float], None]
 
 
-class DivergedError(ArithmeticError):
-    """The training loss is no longer a number."""
-
-
-def start(network: nn.Module, recipe: Recipe, device: torch.device) -> State:
+def start(network: nn.Module, recipe: Recipe, device: torch.device, sums: int = 2) -> State:
     """The state before the first step: the network on its device, and the paper's optimizer.
 
+    `sums` is the number of sums that the task adds to the loss in the tally.
+
     Raises:
-        ResnetlabError: the network has no part of the name up to which it is to be frozen.
+        ResnetlabError: the network has no stage of the name in `recipe.freeze`.
     """
     network = network.to(device).to(memory_format=torch.channels_last)
     frozen = parts_up_to(network, recipe.freeze)
@@ -123,23 +130,22 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device) -> State:
         [group for group in groups if group["params"]], recipe.learning_rate, momentum=recipe.momentum, fused=True
     )
     average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.ema else None
-    state = State(network, optimizer, average=average, frozen=frozen)
-    state.tally, state.window = state.tally.to(device), state.window.to(device)
-    return state
+    tally, window = (torch.zeros(1 + sums, dtype=torch.float64, device=device) for _ in range(2))
+    return State(network, optimizer, average=average, frozen=frozen, tally=tally, window=window)
 
 
 def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
-    """The parts of a network, in order, up to the one of this name; `none` is no part.
+    """The stages of a network, in order, up to and including this one; `none` gives no stages.
 
     Raises:
-        ResnetlabError: there is no such part, or nothing would be left to train.
+        ResnetlabError: there is no such stage, or nothing would be left to train.
     """
     parts = {child: part for child, part in network.named_children() if any(True for _ in part.parameters())}
     names = list(parts)
     if name == "none":
         return ()
     if name not in names[:-1]:
-        raise ResnetlabError(f"cannot freeze up to {name!r}; this network's parts are {', '.join(names[:-1])}")
+        raise ResnetlabError(f"cannot freeze up to {name!r}; choose one of {', '.join(names[:-1])}")
     return tuple(parts.values())[: names.index(name) + 1]
 
 
@@ -147,16 +153,17 @@ def objective(
     network: nn.Module,
     recipe: Recipe,
     device: torch.device,
+    loss: Loss,
+    sums: Sums,
+    *,
     compiled: bool = False,
     by_block: bool = False,
-    *,
-    weights: Float[Tensor, "classes"] | None = None,
     call: nn.Module | None = None,
 ) -> Objective:
-    """The step's forward pass: images and labels in, mean cross-entropy and counts for the tallies out.
+    """The step's forward pass: images and targets in, the loss and the tally out.
 
-    Compiled whole, or, very deep networks and others `by_block`, each kind of block once: slower, but soon ready.
-    `weights` are those of the classes in the loss; `call` is what runs the network, if it is not called itself.
+    Compiled as a whole; very deep networks, or with `by_block`, per kind of block: slower, but faster to compile.
+    `call` is the module that runs the network (default: the network itself).
     """
 
     if device.type == "cuda":
@@ -164,19 +171,17 @@ def objective(
         torch.backends.cuda.matmul.fp32_precision = kind
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
-    def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = (call or network)(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
-        errors = (logits.argmax(1) != labels).sum()
+            outputs = (call or network)(images)
+        outputs = outputs.float()
+        value = loss(outputs, targets)
         with torch.no_grad():
-            images_ = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
-            return loss, torch.stack([loss.double() * len(labels), errors.double(), images_])
+            return value, torch.cat([(value.double() * len(targets))[None], sums(outputs, targets)])
 
     if not compiled:
         return forward
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a GPU that nobody asked for
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about an unused GPU
     blocks = outermost_blocks(network)
     if len(blocks) <= COMPILED_WHOLE and not by_block:
         return torch.compile(forward, dynamic=False)
@@ -186,7 +191,7 @@ def objective(
 
 
 def outermost_blocks(network: nn.Module) -> list[nn.Module]:
-    """The parts that repeat: modules inside the network whose class is not torch's own, and not in another such."""
+    """The residual blocks: the outermost modules inside the network whose class is not torch's."""
     found: list[nn.Module] = []
     for child in network.children():
         holds_them = isinstance(child, nn.Sequential) or type(child).__module__.startswith("torch.")
@@ -194,11 +199,13 @@ def outermost_blocks(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
-    """Train from `state.step` to the recipe's end. After a `Stepped` the state is whole and can be saved.
+def train(state: State, step: Step, recipe: Recipe, means: Means) -> Iterator[Event]:
+    """Train from `state.step` to the recipe's end. After a `Stepped` the state is complete and can be saved.
+
+    `means` computes metrics from a tally. Warm-up ends when the first metric, the headline, is low enough.
 
     Raises:
-        DivergedError: the loss became infinite or not a number, noticed at the next report.
+        DivergedError: the loss became infinite or NaN; detected at the next report.
     """
     state.network.train()
     for part in state.frozen:
@@ -208,24 +215,25 @@ def train(state: State, step: Step, recipe: Recipe) -> Iterator[Event]:
         step(state, rate)
         warming = recipe.warmup_rate is not None and state.warmed_up_at is None
         if warming and state.step % recipe.warmup_window == 0:
-            _, error = _means(state.window)
-            if error < recipe.warmup_error:
+            headline, *_ = means(_emptied(state.window)).values()
+            if headline < recipe.warmup_error:
                 state.warmed_up_at = state.step
-                yield WarmedUp(state.step, error, learning_rate(recipe, state.step, state.warmed_up_at))
+                yield WarmedUp(state.step, headline, learning_rate(recipe, state.step, state.warmed_up_at))
         if recipe.reports_at(state.step):
-            loss, error = _means(state.tally)
-            if not loss < float("inf"):
+            metrics = means(_emptied(state.tally))
+            if not metrics["loss"] < float("inf"):
+                loss = metrics["loss"]
                 raise DivergedError(f"the training loss is {loss} at step {state.step}, learning rate {rate:g}")
-            yield Report(state.step, rate, error, loss)
+            yield Report(state.step, rate, metrics)
         yield Stepped(state.step)
 
 
 def launched(
     batches: Batches, forward: Objective, recipe: Recipe, call: nn.Module | None = None, parts: int | None = None
 ) -> Step:
-    """Steps whose operations are launched one by one; `call` is what runs the network, in several processes.
+    """Steps whose operations are launched one by one; `call` runs the network in several processes.
 
-    The batch is run in `parts`; left out, those of a process that is alone.
+    The batch runs in `parts` chunks. Default: those of a single process.
     """
     parts = parts or recipe.parts(1)
 
@@ -240,15 +248,15 @@ def launched(
 
 
 def descend(
-    state: State, images: Tensor, labels: Tensor, forward: Objective, parts: int = 1, call: nn.Module | None = None
+    state: State, images: Tensor, targets: Tensor, forward: Objective, parts: int = 1, call: nn.Module | None = None
 ) -> None:
-    """One step of stochastic gradient descent, tallied, the batch in so many parts. Nothing waits for the device."""
+    """One SGD step and its tally, with the batch in `parts` chunks; no synchronisation with the device."""
     state.optimizer.zero_grad()
-    share = len(labels) // parts
+    share = len(targets) // parts
     for k in range(parts):
         later = gradients_later(call) if call is not None and k < parts - 1 else nullcontext()
         with later:
-            loss, counts = forward(images[k * share : (k + 1) * share], labels[k * share : (k + 1) * share])
+            loss, counts = forward(images[k * share : (k + 1) * share], targets[k * share : (k + 1) * share])
             torch.autograd.backward(loss / parts if parts > 1 else loss)
         counts = summed(counts)
         state.tally += counts
@@ -257,7 +265,7 @@ def descend(
 
 
 def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move averaged weights towards the network's, by what the decay leaves; batch statistics are the network's."""
+    """Update the exponential moving average of the weights; batch statistics are copied from the network."""
     with torch.no_grad():
         pairs = zip(averaged.parameters(), network.parameters(), strict=True)
         for mean, latest in pairs:
@@ -267,13 +275,13 @@ def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def set_rate(state: State, rate: float | Tensor) -> None:
-    """The learning rate of the steps to come."""
+    """Set the learning rate of the next steps."""
     for group in state.optimizer.param_groups:
         group["lr"] = rate
 
 
-def _means(tally: Tensor) -> tuple[float, float]:
-    """Mean loss and percent error of a tally, which is emptied."""
-    loss, errors, images = tally.tolist()
+def _emptied(tally: Tensor) -> list[float]:
+    """Read the sums of a tally and reset it to 0."""
+    sums: list[float] = tally.tolist()
     tally.zero_()
-    return loss / images, 100 * errors / images
+    return sums

@@ -1,4 +1,4 @@
-"""What a run ran on: code, libraries, machine."""
+"""The environment of a run: code, libraries, machine."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ from resnetlab.training.distributed import World
 
 
 def environment(device: torch.device) -> dict[str, object]:
-    """Versions, the commit where the code is a git checkout, and the processor or card."""
+    """Versions, the commit (in a git checkout), and the CPU or GPU."""
     return {
         "resnetlab": version("resnetlab"),
         "commit": _commit(),

@@ -1,4 +1,4 @@
-"""How a network is trained: all that makes two runs the same run. Its defaults are the paper's (Section 4.2)."""
+"""How a network is trained. The defaults are the paper's (Section 4.2)."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,10 +16,10 @@ Keep = Literal["last", "best"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes two runs of one network on the same data the same run, but for the seed.
+    """All training options that change a run's numbers, except the seed.
 
-    The defaults are the paper's. What it leaves open is chosen so: plain momentum, weight decay on all
-    parameters, warm-up steps counted as iterations.
+    The defaults are the paper's. Where it says nothing, we use plain momentum and weight decay on all parameters, and
+    count warm-up steps as iterations.
     """
 
     name: str = "cifar"
@@ -27,67 +27,66 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 0.1
     drops: tuple[int, ...] = (32_000, 48_000)
-    """Steps after which the learning rate is a tenth of what it was."""
+    """Steps after which the learning rate is divided by 10."""
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_rate: float | None = None
-    """Learning rate until the training error falls below `warmup_error`; the paper has 0.01 for ResNet-110."""
+    """Learning rate until the training error falls below `warmup_error`; 0.01 for ResNet-110 in the paper."""
     warmup_error: float = 80.0
     """Percent, over the last `warmup_window` steps."""
     warmup_window: int = 100
     padding: int = 4
-    """Pixels of zeros on each side, of which a random crop of the original size is taken."""
+    """Zero pixels added on each side before a random crop of the original size."""
     flip: bool = True
     validation: int = 0
-    """Training images set apart; the paper has 5,000 of 50,000 to choose its schedule."""
+    """Training images held out for validation; the paper uses 5,000 of 50,000 to choose its schedule."""
     report_every: int = 1000
-    """Steps between two points of the curves; Figure 6 has one per 1,000."""
+    """Steps between two points of the curves; 1,000 in Figure 6."""
     precision: Precision = "float32"
-    """Of activations and multiplications (tfloat32: of multiplications alone, on NVIDIA's cards); weights, their
-    updates and batch statistics are float32 in any case."""
+    """Of activations and multiplications (tfloat32: of multiplications alone, on NVIDIA GPUs). Weights, their updates
+    and batch statistics are always float32."""
     decayed: Decayed = "all"
-    """Parameters with weight decay; `weights` leaves out biases and batch normalisation."""
+    """Parameters with weight decay; `weights` excludes biases and batch normalisation."""
     exact_statistics: bool = False
-    """After training, batch normalisation's statistics are those of all training images, as on ImageNet."""
+    """After training, compute batch-norm statistics over all training images, as the authors did on ImageNet."""
     crop: Crop = "padded"
-    """Of the padded image; or, of image files, which are read as they are needed: of the image scaled until its
-    shorter side is anything in `sides` (Section 3.4), or of a random share of its area."""
+    """padded: crop the padded image, in memory. For image files, read on demand: shorter-side scales the shorter side
+    to a random length in `sides` and crops (Section 3.4); area crops a random share of the area."""
     crop_size: int = 224
-    """Pixels of the square that a network sees of an image file."""
+    """Side in pixels of the network's input from image files."""
     test_resize: int = 256
-    """Pixels that the shorter side of an image file is scaled to for testing; the centre square is seen."""
+    """For tests, the shorter side of an image file is scaled to this many pixels before the centre crop."""
     sides: tuple[int, ...] = (256, 480)
-    """The least and the greatest shorter side."""
+    """The smallest and the largest shorter side."""
     least_area: float = 0.08
-    """The least share of an image that a crop of random area takes."""
+    """The smallest share of the image's area that an `area` crop takes."""
     colour: float = 0.0
-    """Standard deviation of AlexNet's colour noise; 0.1 there."""
+    """Standard deviation of AlexNet's colour noise; 0.1 in AlexNet."""
     normalise: Normalise = "mean-image"
-    """Less the mean image of the training set; or less the mean of each channel of ImageNet, over its standard
-    deviation."""
+    """Subtract the mean training image; or subtract ImageNet's mean and divide by its std, per channel."""
     schedule: Schedule = "drops"
-    """Of the learning rate: a tenth after each of `drops`, or half a cosine down to 0."""
+    """Of the learning rate: divided by 10 after each of `drops`, or half a cosine down to 0."""
     ramp_up: int = 0
-    """Steps over which the learning rate rises evenly from 0."""
+    """Steps over which the learning rate rises linearly from 0."""
     label_smoothing: float = 0.0
     ema: float = 0.0
-    """Weights are averaged over the steps, with this decay once there were enough of them; the average is tested and
-    kept. 0 averages nothing."""
+    """Decay of the exponential moving average of the weights (lower in the first steps); the average is tested and
+    saved. 0: no averaging."""
     balance: Balance = "none"
-    """For classes of different sizes: weights in the loss, or drawing each class equally often."""
+    """For classes of different sizes: weight the loss, or draw each class equally often."""
     accumulate: int = 1
-    """Parts of a batch that are run one after the other, their gradients added; batch statistics are of the parts."""
+    """Chunks of a batch that run one after the other with summed gradients; batch statistics are per chunk."""
     statistics_over: int = 0
-    """Images that batch statistics are of, whatever the number of processes: each process runs its share of the batch
-    in parts of so many. The authors had 32, on 8 GPUs. 0 leaves it at the share, or its `accumulate` parts."""
+    """Images per batch statistic, for any number of processes: each runs its share of the batch in chunks of this
+    size. The authors had 32, on 8 GPUs. 0: the process's share, or its `accumulate` chunks."""
     synchronised: bool = False
-    """Whether batch statistics are those of all processes; if not, of each process's part of the batch."""
+    """Compute batch statistics over all processes instead of per process."""
     freeze: str = "none"
-    """Up to this part of the network, e.g. layer2, weights and batch statistics stay as they were."""
+    """Freeze weights and batch statistics up to this stage of the network, e.g. layer2."""
     patience: int = 0
-    """Reports without a better validation error after which training ends; 0 trains to the end."""
+    """End training after this many reports without a better validation error; 0: never."""
     keep: Keep = "last"
-    """The network of the last iteration, or of the report with the best validation error."""
+    """Keep the network of the last iteration, or of the report with the best validation error."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "warmup_window", "report_every", "crop_size", "accumulate"):
@@ -122,26 +121,31 @@ class Recipe:
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
 
+    @property
+    def resident(self) -> bool:
+        """Whether images are in memory, all of one size; otherwise files are read, scaled and cropped."""
+        return self.crop == "padded"
+
     def parts(self, processes: int) -> int:
-        """In how many parts each of so many processes runs its share of a batch, one after the other.
+        """The number of sequential chunks in which each process runs its share of a batch.
 
         Raises:
-            ResnetlabError: the batch cannot be shared so.
+            ResnetlabError: the batch cannot be divided evenly.
         """
         parts = self.batch_size // self.statistics_over if self.statistics_over else processes * self.accumulate
         if parts % processes or self.batch_size % parts:
-            by = f"{processes} processes" + (f" with {self.accumulate} parts each" if self.accumulate > 1 else "")
-            by = f"{processes} processes in parts of {self.statistics_over}" if self.statistics_over else by
-            raise ResnetlabError(f"a batch of {self.batch_size} images cannot be shared evenly by {by}")
+            by = f"{processes} processes" + (f" with {self.accumulate} chunks each" if self.accumulate > 1 else "")
+            by = f"{processes} processes in chunks of {self.statistics_over}" if self.statistics_over else by
+            raise ResnetlabError(f"a batch of {self.batch_size} images cannot be divided evenly by {by}")
         return parts // processes
 
     def reports_at(self, step: int) -> bool:
-        """Whether a point of the curves is due: every so many steps and at the end, no short piece before it."""
+        """Whether a report is due: every `report_every` steps and at the end, with no short last interval."""
         at_the_end = step == self.iterations
         return at_the_end or (step % self.report_every == 0 and 2 * (self.iterations - step) >= self.report_every)
 
     def scaled(self, iterations: int) -> "Recipe":
-        """The same proportions over another number of iterations; reports stay 10 steps apart at least."""
+        """Scale the schedule to another number of iterations; reports stay at least 10 steps apart."""
         if iterations == self.iterations:
             return self
         share = iterations / self.iterations
@@ -153,27 +157,8 @@ class Recipe:
             report_every=max(10, round(self.report_every * share)),
         )
 
-    def for_epochs(self, epochs: int, images: int) -> "Recipe":
-        """The same proportions over so many passes through the training images, with a report after each at most."""
-        found = self.scaled(max(1, round(epochs * images / self.batch_size)))
-        return replace(found, report_every=max(found.report_every, round(images / self.batch_size)))
-
-    def for_iterations(self, iterations: int, images: int) -> "Recipe":
-        """The same proportions over so many steps, with ten reports, or one a pass through the images, at most."""
-        found = self.scaled(iterations)
-        apart = min(round(images / self.batch_size), iterations // 10)
-        return replace(found, report_every=max(found.report_every, apart))
-
-    def with_batch_size(self, batch_size: int) -> "Recipe":
-        """As many images in batches of another size, the learning rate in proportion (Goyal et al., 2017)."""
-        share = batch_size / self.batch_size
-        scaled = self.scaled(max(1, round(self.iterations / share)))
-        warmup_rate = None if self.warmup_rate is None else self.warmup_rate * share
-        rate = self.learning_rate * share
-        return replace(scaled, batch_size=batch_size, learning_rate=rate, warmup_rate=warmup_rate)
-
     def for_crop_size(self, crop_size: int) -> "Recipe":
-        """The same for squares of another size: all sizes in proportion."""
+        """Scale all sizes in pixels in proportion to another crop size."""
         share = crop_size / self.crop_size
         low, high = self.sides
         return replace(

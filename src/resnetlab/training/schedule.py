@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, and of the one event that the paper lets it depend on."""
+"""The learning rate as a pure function of the step and of the end of the paper's warm-up."""
 
 import math
 
@@ -6,10 +6,10 @@ from resnetlab.training.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, warmed_up_at: int | None) -> float:
-    """The rate of step `step`, counted from 0: a tenth after each drop (Section 4.2), or half a cosine.
+    """The rate at `step`, counted from 0: divided by 10 after each drop (Section 4.2), or half a cosine.
 
-    During warm-up, until the step `warmed_up_at` at which the training error was seen to be low enough, it
-    is at most the warm-up rate; the later schedule is unchanged. A ramp rises evenly to the schedule's start.
+    During warm-up, until the training error was low enough at step `warmed_up_at`, it is at most the warm-up rate;
+    the later schedule is unchanged. A ramp rises linearly to the start of the schedule.
     """
     if step < recipe.ramp_up:
         return recipe.learning_rate * (step + 1) / recipe.ramp_up

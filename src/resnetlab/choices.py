@@ -1,0 +1,22 @@
+"""The words that options take. A leaf that imports nothing heavy, so that the command line starts at once."""
+
+from typing import Literal
+
+Shortcut = Literal["none", "A", "B", "C"]
+Version = Literal["v1", "v1.5"]
+ZeroChannels = Literal["end", "both"]
+MaxPool = Literal["padded", "ceil"]
+
+OnBad = Literal["stop", "skip"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+SplitName = Literal["test", "validation", "train", "all"]
+
+ProtocolName = Literal["center", "ten-crop", "dense"]
+TestPrecision = Literal["float32", "bfloat16"]
+RankedBy = Literal["top-1", "top-5"]
+
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+EnginePrecision = Literal["auto", "float32", "bfloat16"]
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Switch = Literal["auto", "yes", "no"]

@@ -1,0 +1,64 @@
+"""Commands are functions: tyro turns their parameters into options, each with a placeholder."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from resnetlab.training.resolve import RecipeOptions
+
+F = TypeVar("F", bound=Callable[..., None])
+app = tyro.extras.SubcommandApp()
+PLACE_HOLDERS: dict[object, str] = {int: "N", float: "NUMBER", str: "NAME", Path: "PATH"}
+OTHER_NAMES: dict[tuple[Any, str], dict[str, Any]] = {
+    (RecipeOptions, "name"): {"name": "recipe"},
+    (RecipeOptions, "fields"): {"name": "set", "metavar": "FIELD=VALUE ..."},
+    (RecipeOptions, "freeze"): {"metavar": "STAGE"},
+}
+"""Options whose names on the command line differ from those of the fields."""
+flags: dict[str, str] = {"fields": "set"}
+"""Names in Python that are options of a command, to their names on the command line."""
+
+
+def command(function: F | None = None, *, name: str | None = None) -> Any:
+    """Register a function as a command; see tyro for the use of parameters and docstrings."""
+    if function is None:
+        return lambda f: command(f, name=name)
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY and not is_dataclass(hints[parameter.name]):
+            continue
+        _prepare(function.__annotations__, parameter.name, hints[parameter.name], {})
+    app.command(name=name)(function) if name else app.command(function)
+    return function
+
+
+def _prepare(annotations: dict[str, Any], name: str, hint: Any, said: dict[str, Any]) -> None:
+    """Give an option a placeholder, and do not show None as its default."""
+    if is_dataclass(hint):
+        nested = get_type_hints(hint, include_extras=True)
+        for field in fields(hint):
+            if field.init:
+                _prepare(
+                    hint.__annotations__, field.name, nested[field.name], OTHER_NAMES.get((hint, field.name), {})
+                )
+        return
+    flags.setdefault(name.rstrip("_"), said.get("name", name.rstrip("_")))
+    inner = hint
+    if get_origin(hint) is Annotated:
+        return
+    if get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):
+        (inner,) = [kind for kind in get_args(hint) if kind is not NoneType]
+        said = {"help_behavior_hint": "", **said}
+        if get_origin(inner) is Literal:
+            said = {"metavar": "{" + ",".join(get_args(inner)) + "}", **said}
+    if get_origin(inner) is tuple and get_args(inner)[-1] is Ellipsis:
+        said = {"metavar": f"{PLACE_HOLDERS.get(get_args(inner)[0], 'VALUE')} ...", "help_behavior_hint": "", **said}
+    if inner in PLACE_HOLDERS:
+        said = {"metavar": PLACE_HOLDERS[inner], **said}
+    if said:
+        annotations[name] = Annotated[hint, tyro.conf.arg(**said)]

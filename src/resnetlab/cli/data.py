@@ -1,0 +1,138 @@
+"""`resnetlab check-data` and `resnetlab pack`."""
+
+import sys
+from csv import writer as csv_writer
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from resnetlab.cli.command import command
+from resnetlab.cli.common import at_least_one, complain, ends_in, print_table, say, watched
+from resnetlab.errors import ResnetlabError
+from resnetlab.files import replacing
+
+if TYPE_CHECKING:
+    from resnetlab.data.check import Finding, Report
+
+SHOWN = 5  # findings per kind
+CLASSES_SHOWN = 20
+HEADINGS = {"stops": "STOPS TRAINING", "misleads": "MAKES RESULTS WRONG", "note": "worth knowing"}
+
+
+@command(name="check-data")
+def check_data(
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
+    /,
+    *,
+    csv: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Decode every image and report what stops training or makes its results wrong (then the exit status is 1).
+
+    Args:
+        source: A folder of images by class, a .csv of path and label, or a folder of tar shards.
+        csv: Write all findings to this file.
+        threads: Threads that decode. Default: one per core.
+    """
+    at_least_one(threads=threads)
+    ends_in("csv", csv, ".csv")
+    from resnetlab.data.check import examine, report
+    from resnetlab.data.sources.layouts import find_images
+    from resnetlab.data.sources.splitting import LAYOUT
+
+    found = find_images(source)
+    total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
+    if not total:
+        raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
+    checked = report(found, watched(examine(found, threads), "decoding", total))
+    _counts(checked)
+    if checked.sides:
+        low, middle, high = checked.sides
+        say(f"Shorter sides: {low:,} to {high:,} pixels, median {middle:,.0f}")
+    for kind, group in groupby(checked.findings, lambda finding: finding.kind):
+        _show(kind, list(group))
+    if csv:
+        _write(csv, checked.findings)
+        say(f"All findings: {csv}")
+    counted = f"{total:,} image{'s' * (total != 1)}"
+    if checked.sound:
+        say(f"{counted}: nothing stops training or makes its results wrong.")
+        return
+    wrong = sum(finding.weight != "note" for finding in checked.findings)
+    say(f"{counted}: {wrong:,} finding{'s' * (wrong != 1)} to fix before training.")
+    sys.exit(1)
+
+
+@command
+def pack(
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    size: int = 256,
+    quality: int = 90,
+    threads: int | None = None,
+) -> None:
+    """Make a smaller copy of a data set for faster training. After an interruption, the same command continues.
+
+    Args:
+        source: A folder of images by class, a .csv of path and label, or a folder of tar shards.
+        out: The folder of the copy: tar shards with the same split, for --data.
+        size: Scale shorter sides down to this many pixels; 480 keeps the paper's augmentation unchanged.
+        quality: JPEG quality, 1 to 95.
+        threads: Threads that encode. Default: one per core.
+    """
+    at_least_one(size=size, threads=threads)
+    if not 1 <= quality <= 95:
+        raise ResnetlabError(f"`quality={quality}`: it must be 1 to 95")
+    from resnetlab.data.pack import pack as make_pack
+    from resnetlab.data.sources.splitting import list_images
+
+    dataset = list_images(source)
+    say(dataset.describe())
+    total, unreadable = sum(map(len, dataset.splits.values())), 0
+    for reason in watched(make_pack(dataset, out, size, quality, threads), "packing", total):
+        if reason is not None:
+            unreadable += 1
+            complain(reason)
+    written = sum(path.stat().st_size for path in out.glob("*.tar"))
+    say(f"{out}: {total - unreadable:,} images in {written / 1e6:,.0f} MB; use it as --data {out}")
+    if unreadable:
+        raise ResnetlabError(f"{unreadable:,} files could not be read and were skipped; they are named above")
+
+
+def _counts(checked: "Report") -> None:
+    from resnetlab.report.record import Table
+
+    splits = list(checked.counts)
+    classes = sorted({label for by_class in checked.counts.values() for label in by_class})
+    rows = [
+        (label, *(f"{checked.counts[split].get(label, 0):,}" for split in splits))
+        for label in classes[:CLASSES_SHOWN]
+    ]
+    if len(classes) > CLASSES_SHOWN:
+        rows.append((f"... {len(classes) - CLASSES_SHOWN:,} more", *("" for _ in splits)))
+    totals = [sum(checked.counts[split].values()) for split in splits]
+    rows.append((f"all {len(classes):,}", *(f"{count:,}" for count in totals)))
+    print_table(Table(("class", *(split or "images" for split in splits)), tuple(rows)))
+
+
+def _show(kind: str, findings: "list[Finding]") -> None:
+    from resnetlab.data.check import KINDS
+
+    weight, advice = KINDS[kind]
+    say(f"{HEADINGS[weight]}: {kind}, {len(findings):,} time{'s' * (len(findings) != 1)}: {advice}")
+    for finding in findings[:SHOWN] if weight != "note" else findings[:1]:
+        say(f"    {finding.file}" + (f": {finding.detail}" if finding.detail else ""))
+    hidden = len(findings) - (SHOWN if weight != "note" else 1)
+    if hidden > 0:
+        say(f"    and {hidden:,} more; --csv FILE lists them all")
+
+
+def _write(path: Path, findings: "tuple[Finding, ...]") -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv_writer(file)
+        writer.writerow(["weight", "kind", "file", "detail"])
+        writer.writerows([finding.weight, finding.kind, finding.file, finding.detail] for finding in findings)

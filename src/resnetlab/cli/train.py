@@ -1,0 +1,114 @@
+"""`resnetlab train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from resnetlab.choices import OnBad, Version
+from resnetlab.cli.command import command
+from resnetlab.cli.common import at_least_one, complain, console, main_process, print_table, say
+from resnetlab.runs.settings import Settings
+from resnetlab.training.resolve import RecipeOptions
+
+if TYPE_CHECKING:
+    from resnetlab.data.dataset import Dataset
+    from resnetlab.runs.spec import RunSpec
+
+
+@command
+def train(
+    *,
+    data: Annotated[str, tyro.conf.arg(metavar="NAME-OR-PATH")],
+    network: str | None = None,
+    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None,
+    shortcut: Literal["A", "B", "C"] | None = None,
+    version: Version | None = None,
+    narrow: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_bad: OnBad | None = None,
+    data_dir: Path | None = None,
+    tensorboard: bool = False,
+    recipe: RecipeOptions = RecipeOptions(),  # noqa: B008 -- frozen
+    settings: Settings = Settings(),  # noqa: B008
+) -> None:
+    """Train one network. After an interruption, the same command continues.
+
+    With several processes, use torchrun: `torchrun --nproc-per-node N -m resnetlab train ...`.
+
+    Args:
+        data: digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a
+            folder of tar shards.
+        network: A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all.
+            Default: the network of --from.
+        from_: Start from a model file, a finished run or weights of another library. The last layer is kept if the
+            class names match; the preprocessing is that of the weights.
+        shortcut: The paper's option A, B or C. Default: B for ImageNet networks, A for CIFAR networks.
+        version: Stride of a bottleneck on the first 1x1 (v1, the paper's) or on the 3x3 (v1.5, torchvision's).
+            Default: v1.
+        narrow: Divide all widths by this, for large networks on small images. Default: 1.
+        seed: Seed of initialisation, order and augmentation.
+        out: The run folder. Default: a folder in runs/ with a name from these options.
+        on_bad: Stop at an unreadable file, or skip and count it. Default: stop.
+        data_dir: Folder of cifar10 and cifar100, also for downloads. Default: data.
+        tensorboard: Also write the curves for TensorBoard into the run folder.
+        recipe: How the network is trained.
+        settings: How the run is executed; results are the same up to rounding.
+    """
+    at_least_one(
+        narrow=narrow, epochs=recipe.epochs, iterations=recipe.iterations, batch_size=recipe.batch_size,
+        image_size=recipe.image_size, accumulate=recipe.accumulate, threads=settings.threads,
+        workers=settings.workers,
+    )  # fmt: skip
+    from resnetlab.cli.tensorboard import board
+    from resnetlab.cli.terminal import Monitor
+    from resnetlab.data.named import DataSource
+    from resnetlab.models.importing import read_model
+    from resnetlab.runs.finished import finished_runs
+    from resnetlab.runs.run import run
+    from resnetlab.runs.settings import crowded
+    from resnetlab.runs.spec import RunSpec, default_recipe, network_of
+    from resnetlab.training.resolve import describe, is_resident, resolve
+
+    start = read_model(from_).network.architecture if from_ else None
+    chosen = network_of(network, start, shortcut=shortcut, version=version, narrow=narrow)
+    usual = default_recipe(data, chosen, started=from_ is not None)
+    resident = is_resident(recipe, usual)
+    size = recipe.image_size if resident else None
+    source = DataSource(data, data_dir or Path("data"), size, on_bad or "stop")
+    source.refuse_unused(resident, on_bad is not None, data_dir is not None, settings.workers is not None)
+    dataset = source.load(resident)
+    say(dataset.describe())
+    resolved = resolve(recipe, usual, len(dataset.train), started=from_ is not None)
+    spec = RunSpec(chosen, source, resolved.recipe, seed, from_)
+    folder = out or Path("runs") / spec.folder_name
+    for note in resolved.notes:
+        say(note[0].upper() + note[1:])
+    say(f"{chosen.title}, {describe(spec.recipe, len(dataset.train), dataset.image_shape)}: {folder}")
+    if busy := crowded(settings):
+        complain(busy)
+    with Monitor(console) as monitor, board(folder if tensorboard else None) as write:
+        for progress in run(spec, folder, settings, dataset):
+            monitor.show(chosen.label, progress)
+            write()
+    if main_process and finished_runs([folder]):
+        _show(spec, folder, dataset)
+
+
+def _show(spec: "RunSpec", folder: Path, dataset: "Dataset") -> None:
+    """Print the table of a run; write its curves and its evaluation by class."""
+    from resnetlab.cli.evaluation import evaluation_of_run
+    from resnetlab.experiments.depth import error_table
+    from resnetlab.experiments.learning_curves import run_figure
+    from resnetlab.report.figures import draw
+    from resnetlab.runs.finished import finished_runs
+    from resnetlab.runs.folder import picture_file
+    from resnetlab.tasks.classification import CLASSIFICATION
+
+    finished = finished_runs([folder])[folder]
+    print_table(error_table([finished]))
+    draw(run_figure(finished), picture_file(folder))
+    if spec.task == CLASSIFICATION:
+        evaluation_of_run(folder)
+    say(f"Model, curves, metrics, sample of training images, evaluation by class: {folder}")

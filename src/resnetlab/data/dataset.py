@@ -1,0 +1,281 @@
+"""A data set: classes and splits. A split is pixels in memory or files that are read on demand."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped, UInt8
+from PIL import Image
+from torch import Tensor
+
+from resnetlab.data.counter import permutation
+from resnetlab.data.preprocessing import open_image
+from resnetlab.errors import ResnetlabError
+
+Index = slice | Int64[Tensor, "k"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of one size in memory (0 to 255, RGB or grey) and their labels: class numbers, or a row per image."""
+
+    pixels: UInt8[Tensor, "n h w c"]
+    labels: Shaped[Tensor, "n *target"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Index) -> "Pixels":
+        return Pixels(self.pixels[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Pixels":
+        """A copy of the images on a device."""
+        return Pixels(self.pixels.to(device), self.labels.to(device))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Image numbers, for display."""
+        return tuple(map(str, range(len(self))))
+
+    def place(self, number: int) -> str:
+        """The name of one image in error messages."""
+        return f"image {number}"
+
+    def open(self, number: int) -> Image.Image:
+        """One image, as a Pillow image."""
+        shown = self.pixels[number].numpy()
+        return Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown)
+
+    def digest(self, into: "hashlib._Hash") -> None:
+        """Hash every pixel and label."""
+        into.update(repr(tuple(self.pixels.shape)).encode())
+        into.update(self.pixels.numpy().tobytes())
+        into.update(self.labels.numpy().tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image: a whole file, `size` bytes from `offset` of a tar shard, or `pixels` in memory. `name` is shown."""
+
+    name: str
+    path: str
+    offset: int = 0
+    size: int | None = None
+    pixels: UInt8[np.ndarray, "h w c"] | None = field(default=None, compare=False, repr=False)
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            ResnetlabError: the file is missing or cannot be read.
+        """
+        if self.pixels is not None:  # as PPM or PGM, which Pillow reads fast
+            height, width, channels = self.pixels.shape
+            return b"P%d %d %d 255\n" % (6 if channels == 3 else 5, width, height) + self.pixels.tobytes()
+        try:
+            with open(self.path, "rb") as file:  # noqa: PTH123 -- a third of the time of Path.open
+                file.seek(self.offset)
+                return file.read() if self.size is None else file.read(self.size)
+        except OSError as error:
+            raise ResnetlabError(f"{self.name} cannot be read: {error}") from None
+
+    def open(self) -> Image.Image:
+        """The image, rotated upright.
+
+        Raises:
+            ResnetlabError: it cannot be read as an image.
+        """
+        return open_image(self.read(), self.path)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files and their class numbers."""
+
+    files: tuple[File, ...]
+    labels: Shaped[Tensor, "n *target"]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Index) -> "Files":
+        if isinstance(index, slice):
+            return Files(self.files[index], self.labels[index])
+        return Files(tuple(self.files[k] for k in index.tolist()), self.labels[index])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """File names, for display."""
+        return tuple(file.name for file in self.files)
+
+    def place(self, number: int) -> str:
+        """The path of one image, for error messages."""
+        return self.files[number].path
+
+    def open(self, number: int) -> Image.Image:
+        """One image; see `File.open`."""
+        return self.files[number].open()
+
+    def digest(self, into: "hashlib._Hash") -> None:
+        """Hash every name, size on disk and label."""
+        for file, label in zip(self.files, self.labels.tolist(), strict=True):
+            size = Path(file.path).stat().st_size if file.size is None else file.size
+            into.update(f"{file.name}\0{size}\0{label}\n".encode())
+        into.update(b"\n")
+
+
+Split = Pixels | Files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set by split; all splits use the same storage. `note` says how it was split, if not officially.
+
+    `unreadable` lists the files that were skipped. `made_from` is the fingerprint of the source data, if known.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    validation: Split | None = None
+    note: str = ""
+    unreadable: tuple[str, ...] = ()
+    made_from: str = ""
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The existing splits by name."""
+        held = {"train": self.train, "test": self.test}
+        return held if self.validation is None else held | {"validation": self.validation}
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images are in memory."""
+        return isinstance(self.train, Pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height, width of images in memory; None for files, whose sizes may differ."""
+        if not isinstance(self.train, Pixels):
+            return None
+        height, width, channels = self.train.pixels.shape[1:]
+        return channels, height, width
+
+    @property
+    def split_note(self) -> str:
+        """How the data is split, as text."""
+        return self.note or "official split"
+
+    def describe(self) -> str:
+        """One line of text: name, counts, sizes, classes, split."""
+        shape = self.image_shape
+        validation = f"{len(self.validation):,} validation " if self.validation is not None else ""
+        pixels = f" of {shape[2]}x{shape[1]} pixels, {shape[0]} channel{'s' * (shape[0] > 1)}" if shape else ""
+        skipped = f"; {len(self.unreadable):,} unreadable, skipped" if self.unreadable else ""
+        counts = f"{len(self.train):,} training, {validation}and {len(self.test):,} test images{pixels}"
+        counts = counts if validation else counts.replace(", and", " and")
+        return f"{self.name}: {counts}, {len(self.classes)} classes; {self.split_note}{skipped}"
+
+    def fingerprint(self) -> str:
+        """Hash of classes, training and test images (pixels in memory: content; files: names and sizes).
+
+        Equal data has an equal hash, wherever it was read from.
+        """
+        if self.made_from:
+            return self.made_from
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for split in (self.train, self.test):
+            split.digest(digest)
+        return digest.hexdigest()[:16]
+
+    def with_validation(self, count: int) -> "Dataset":
+        """Move `count` training images to validation, independently of the run's seed.
+
+        The paper uses 5,000 of CIFAR-10's 50,000 (Section 4.2) and does not say which.
+
+        Raises:
+            ResnetlabError: `count` is not below the number of training images, or a validation split exists.
+        """
+        if not count:
+            return self
+        if self.validation is not None:
+            raise ResnetlabError(f"{self.name} has its own validation images; remove validation={count}")
+        if not 0 < count < len(self.train):
+            raise ResnetlabError(
+                f"cannot set {count} images apart for validation: {self.name} has {len(self.train)} training images"
+            )
+        order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu"))
+        held_out, kept = order[:count].sort().values, order[count:].sort().values
+        return replace(self, train=self.train[kept], validation=self.train[held_out])
+
+    def as_files(self) -> "Dataset":
+        """The images in memory as `Files`, so that they are scaled and cropped on demand."""
+
+        def as_files(name: str, split: Split) -> Files:
+            if isinstance(split, Files):
+                return split
+            shown = enumerate(split.pixels.numpy())
+            files = (File(f"{name} {k}", f"{self.name}, {name} {k}", pixels=pixels) for k, pixels in shown)
+            return Files(tuple(files), split.labels)
+
+        found = self.with_splits({name: as_files(name, split) for name, split in self.splits.items()})
+        return replace(found, made_from=self.fingerprint())
+
+    def with_splits(self, splits: Mapping[str, Split]) -> "Dataset":
+        """A copy with other splits, e.g. in another storage."""
+        return replace(self, train=splits["train"], test=splits["test"], validation=splits.get("validation"))
+
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def pixel_dataset(name: str, train: Arrays, test: Arrays, classes: Sequence[str], note: str = "") -> Dataset:
+    """Check arrays of pixels (n, h, w[, c]) and labels (n), and make a data set of them.
+
+    Raises:
+        ResnetlabError: wrong types or shapes, image sizes that differ between the splits, labels out of range.
+    """
+    checked = [
+        pixel_split(f"{name}, {split}", *arrays, classes) for split, arrays in (("train", train), ("test", test))
+    ]
+    shapes = [tuple(split.pixels.shape[1:]) for split in checked]
+    if shapes[0] != shapes[1]:
+        raise ResnetlabError(
+            f"{name}: training images have shape {shapes[0]}, test images {shapes[1]}; make them equal"
+        )
+    return Dataset(name, tuple(classes), checked[0], checked[1], note=note)
+
+
+def pixel_split(where: str, pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Pixels:
+    """Check arrays and make a split of them; `where` names it in error messages.
+
+    Raises:
+        ResnetlabError: wrong types or shapes, or labels out of range.
+    """
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        raise ResnetlabError(
+            f"{where}: images are {pixels.dtype} of shape {pixels.shape}; "
+            "expected uint8 of shape (images, height, width) or (images, height, width, 1 or 3 channels)"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != pixels.shape[:1]:
+        raise ResnetlabError(
+            f"{where}: labels are {labels.dtype} of shape {labels.shape}; "
+            f"expected integers of shape ({len(pixels)},), one per image"
+        )
+    if not len(labels):
+        raise ResnetlabError(f"{where}: there are no images")
+    wrong = (labels < 0) | (labels >= len(classes))
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise ResnetlabError(
+            f"{where}: label {labels[first]} of image {first} is out of range; "
+            f"there are {len(classes)} classes, so labels are 0 to {len(classes) - 1}"
+        )
+    return Pixels(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))

@@ -1,0 +1,234 @@
+"""Find image files and their classes in the common folder layouts, without checks of the result."""
+
+import csv
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from resnetlab.data.class_names import imagenet, numbered
+from resnetlab.data.dataset import File, Files
+from resnetlab.data.preprocessing import is_image
+from resnetlab.data.sources.imagenet_labels import validation_labels
+from resnetlab.errors import ResnetlabError
+
+PACKING = ".packing"  # marks a folder whose packing is not complete
+SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
+SPLITS |= {"validation": "validation", "test": "test", "testing": "test"}
+PATH_COLUMNS = ("path", "file", "filename", "image")
+OF_IMAGENET = re.compile(r"n\d{8}_|ILSVRC2012_val_")
+LABEL_COLUMNS = ("label", "class")
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "part", "phase", "fold", "usage")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a source by split and class, before any checks. `None` is the split of unsplit data."""
+
+    root: Path
+    splits: dict[str | None, dict[str, list[File]]]
+    classes: tuple[str, ...] | None = None
+    kind: str = "folder"
+
+    @property
+    def is_split(self) -> bool:
+        """Whether there are training images and at least one other split."""
+        held = {name for name, by_class in self.splits.items() if any(by_class.values())}
+        return "train" in held and len(held) > 1 and None not in held
+
+    def together(self) -> dict[str, list[File]]:
+        """The images of each class over all splits."""
+        found: dict[str, list[File]] = {}
+        for by_class in self.splits.values():
+            for name, files in by_class.items():
+                if files:
+                    found.setdefault(name, []).extend(files)
+        return found
+
+    def all(self) -> tuple[tuple[str, ...], Files]:
+        """The classes and the images of all splits."""
+        found = self.together()
+        classes = self.classes or tuple(sorted(found))
+        return classes, numbered_files(found, classes)
+
+
+def find_images(source: Path) -> Found:
+    """All image files by split and class, without checks.
+
+    Raises:
+        ResnetlabError: the source does not exist or has an unknown layout.
+    """
+    if source.suffix.lower() == ".csv":
+        return _from_csv(source)
+    if source.is_file() and source.suffix.lower() == ".tar":
+        return _from_shards(source.parent, [source])
+    if not source.is_dir():
+        raise ResnetlabError(f"{source} is neither a folder of images by class nor a .csv or .tar file")
+    kaggle = source / "ILSVRC" / "Data" / "CLS-LOC"
+    source = kaggle if kaggle.is_dir() else source
+    if shards := sorted(path for path in source.rglob("*.tar") if not path.name.startswith(".")):
+        return _from_shards(source, shards)
+    folders = {SPLITS[entry.name.lower()]: entry for entry in _folders(source) if entry.name.lower() in SPLITS}
+    if "train" not in folders or len(folders) < 2:
+        return Found(source, {None: _flat(source, source) if _is_flat(source) else _by_class(source, source)})
+    splits: dict[str | None, dict[str, list[File]]] = {}
+    for name in ("train", "validation", "test"):
+        if name in folders:
+            flat = (not _folders(folders[name]) and name != "train") or _is_flat(folders[name])
+            splits[name] = _flat(source, folders[name]) if flat else _by_class(source, folders[name])
+    return Found(source, splits)
+
+
+def is_listed(source: Path) -> bool:
+    """Whether a path is a source of image files: a folder, a .csv or a .tar file."""
+    return source.is_dir() or (source.is_file() and source.suffix.lower() in (".csv", ".tar"))
+
+
+def _folders(place: Path) -> list[Path]:
+    return [entry for entry in sorted(place.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _by_class(root: Path, place: Path) -> dict[str, list[File]]:
+    found = {}
+    for entry in _folders(place):
+        paths = sorted(path for path in entry.rglob("*") if is_image(path))
+        found[entry.name] = [File(str(path.relative_to(root)), str(path)) for path in paths]
+    return found
+
+
+def _is_flat(place: Path) -> bool:
+    """Whether all images are in this folder or its only subfolder, with names like ImageNet's."""
+    inside = _folders(place)
+    names = [path.name for path in islice((inside or [place])[0].iterdir(), 100) if is_image(path)]
+    return len(inside) < 2 and bool(names) and all(OF_IMAGENET.match(name) for name in names)
+
+
+def _flat(root: Path, place: Path) -> dict[str, list[File]]:
+    """Images of all classes in one folder; WordNet ids in their names or a file give the labels."""
+    place = next(iter(_folders(place)), place)
+    paths = sorted(path for path in place.iterdir() if is_image(path))
+    found: dict[str, list[File]] = {}
+    if all(_wordnet_id(path.name) for path in paths):
+        for path in paths:
+            found.setdefault(path.name[:9], []).append(File(str(path.relative_to(root)), str(path)))
+        return found
+    labels = validation_labels(root, place)
+    for path in paths:
+        if path.stem not in labels:
+            raise ResnetlabError(f"{path}: the file of {place.name}'s labels does not name it")
+        found.setdefault(labels[path.stem], []).append(File(str(path.relative_to(root)), str(path)))
+    return found
+
+
+def _from_csv(source: Path) -> Found:
+    rows, columns = _csv_rows(source)
+    paths, labels, part_of = (
+        next((columns[name] for name in names if name in columns), None)
+        for names in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+    )
+    if paths is None or labels is None:
+        raise ResnetlabError(
+            f"{source} has the columns {', '.join(columns) or 'none'}; its first line must have path, label and "
+            "optionally split"
+        )
+    splits: dict[str | None, dict[str, list[File]]] = {}
+    for number, row in enumerate(rows, 2):
+        name, label = (row[paths] or "").strip(), (row[labels] or "").strip()
+        part = (row[part_of] or "").strip().lower() if part_of is not None else ""
+        if not name or not label or (part and part not in SPLITS) or None in row:
+            known = "train, val or test"
+            raise ResnetlabError(
+                f"{source}, line {number}: {row}; expected a path, a label, a split of {known}, and no more cells "
+                "than in the first line"
+            )
+        files = splits.setdefault(SPLITS[part] if part else None, {}).setdefault(label, [])
+        files.append(File(name, str(source.parent / name)))
+    if None in splits and len(splits) > 1:
+        raise ResnetlabError(f"{source}: some lines have a split and some have none; give all lines a split, or none")
+    return Found(source.parent, splits, kind="the file")
+
+
+def _csv_rows(source: Path) -> tuple[list[dict[str | None, str | None]], dict[str, str | None]]:
+    """The data lines of a CSV file, and its column names by their lower-case form."""
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows, names = list(reader), [str(name) for name in reader.fieldnames or ()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResnetlabError(f"{source} cannot be read as CSV: {error}") from None
+    if any(is_image(Path(name.strip())) for name in names):
+        raise ResnetlabError(
+            f"{source} begins with {', '.join(names)}, which is a line of data; its first line must name the "
+            "columns: path,label and optionally split"
+        )
+    columns = {name.strip().lower(): name for name in names}
+    if len(columns) < len(names):
+        raise ResnetlabError(f"{source} names a column twice: {', '.join(names)}")
+    return rows, dict(columns)
+
+
+def _from_shards(root: Path, shards: list[Path]) -> Found:
+    """WebDataset layout: members `key.jpg` and `key.cls`, which has the class number or name."""
+    if (root / PACKING).exists():
+        raise ResnetlabError(f"{root} is not completely packed; run the same `resnetlab pack` command again")
+    splits: dict[str | None, dict[str, list[File]]] = {}
+    for path in shards:
+        words = [*path.relative_to(root).parts[:-1], *re.split(r"[^a-zA-Z]+", path.stem)]
+        part = next((SPLITS[word.lower()] for word in words if word.lower() in SPLITS), None)
+        by_class = splits.setdefault(part, {})
+        for label, file in _members(root, path):
+            by_class.setdefault(label, []).append(file)
+    labels = {label for by_class in splits.values() for label in by_class}
+    if not all(label.isdecimal() for label in labels):
+        return Found(root, splits, kind="shard")
+    count = 1 + max(map(int, labels))
+    names = (root / "classes.txt").read_text().splitlines() if (root / "classes.txt").is_file() else None
+    names = names or list(imagenet() if count == 1000 else numbered(count))
+    if len(names) < count:
+        raise ResnetlabError(
+            f"{root / 'classes.txt'} names {len(names)} classes; the shards have numbers up to {count - 1}"
+        )
+    by_name = {part: {names[int(k)]: files for k, files in found.items()} for part, found in splits.items()}
+    return Found(root, by_name, tuple(names), kind="shard")
+
+
+def _members(root: Path, path: Path) -> list[tuple[str, File]]:
+    """Label and file of each image in a shard, which is read in place without unpacking."""
+    images: dict[str, File] = {}
+    labels: dict[str, str] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, suffix = member.name.removeprefix("./").partition(".")
+                if member.isfile() and suffix.lower() in ("cls", "cls.txt", "label"):
+                    content = tar.extractfile(member)
+                    labels[key] = content.read().decode().strip() if content else ""
+                elif member.isfile() and is_image(Path(member.name)):
+                    name = f"{path.relative_to(root)}/{member.name.removeprefix('./')}"
+                    images[key] = File(name, str(path), member.offset_data, member.size)
+                    if wordnet_id := _wordnet_id(Path(member.name).name):
+                        labels.setdefault(key, wordnet_id)
+    except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
+        raise ResnetlabError(f"{path} cannot be read as a tar shard: {error}") from None
+    if missing := sorted(images.keys() - labels.keys()):
+        raise ResnetlabError(
+            f"{path} has no {missing[0]}.cls for its image of that name; expected WebDataset's layout, an image and "
+            "a .cls file of the same name, or names that begin with WordNet ids like ImageNet's "
+            "n01440764_10026.JPEG. Unpack an archive of class folders first"
+        )
+    return [(labels[key], file) for key, file in images.items()]
+
+
+def _wordnet_id(name: str) -> str | None:
+    """The class of an image with a name like ImageNet's training images, otherwise None."""
+    return name[:9] if name[9:10] == "_" and name[:9] in imagenet() else None
+
+
+def numbered_files(by_class: dict[str, list[File]], classes: Sequence[str]) -> Files:
+    """Files by class as a split; the order of the classes gives their numbers."""
+    pairs = [(number, file) for number, name in enumerate(classes) for file in by_class.get(name, ())]
+    return Files(tuple(file for _, file in pairs), torch.tensor([number for number, _ in pairs], dtype=torch.int64))

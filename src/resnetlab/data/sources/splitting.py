@@ -1,0 +1,135 @@
+"""List the image files of a data set by split, before any image is decoded."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from resnetlab.data.dataset import Dataset, File
+from resnetlab.data.preprocessing import is_image
+from resnetlab.data.sources.layouts import Found, find_images, numbered_files
+from resnetlab.errors import ResnetlabError
+
+TEST_SHARE = 0.1
+LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
+
+
+def list_images(source: Path) -> Dataset:
+    """The image files of a folder, a CSV file or a folder of tar shards, by split.
+
+    Layouts: `<class>/*`; `{train,val,test}/<class>/*`; ImageNet's, with a flat `val/` and a label file; a CSV with
+    columns path, label and optionally split; WebDataset's tar shards (an image and a `.cls` of the same name), with
+    the split in file or folder names. Classes are numbered by sorted name; shards keep their numbers. Without a
+    split, the tenth of each class with the lowest path hashes is for testing: this is stable when images are added,
+    and equal files stay in one split. Without a test folder, the validation folder is the test set.
+
+    Raises:
+        ResnetlabError: an unknown layout, classes that differ between splits, or a class without images.
+    """
+    return split_images(find_images(source), source)
+
+
+def split_images(found: Found, source: Path) -> Dataset:
+    """Check the files and use their split, or make one; see `list_images`."""
+    _refuse_empty(found, source)
+    _refuse_missing(found, source)
+    splits = {name: {k: v for k, v in by_class.items() if v} for name, by_class in found.splits.items()}
+    parts = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+    if found.is_split:
+        _refuse_differing_classes(found, source)
+        note = f"split by {found.kind}: {', '.join(parts)}"
+    else:
+        parts = dict(zip(("train", "test"), _split(source, found.together()), strict=True))
+        note = f"no split found: {TEST_SHARE:.0%} of each class held out for testing, chosen by a hash of the path"
+    classes = found.classes or tuple(sorted(parts["train"]))
+    done = {split: numbered_files(by_class, classes) for split, by_class in parts.items()}
+    test = done.get("test") or done["validation"]
+    validation = done.get("validation") if "test" in done else None
+    return Dataset(source.resolve().stem, classes, done["train"], test, validation, note)
+
+
+def same_content(files: Iterable[File]) -> dict[File, bytes]:
+    """A key per file that is equal for equal content; only files of equal size are read."""
+    files = list(files)
+    sizes = {file: _size(file) for file in files}
+    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
+    return {
+        file: hashlib.blake2b(file.read(), digest_size=16).digest() if sizes[file] in shared else repr(file).encode()
+        for file in files
+    }
+
+
+def _grouped(files: Iterable[File], content: dict[File, bytes]) -> Iterable[list[File]]:
+    """Groups of files with the same content, in the order of their first files."""
+    groups: dict[bytes, list[File]] = {}
+    for file in files:
+        groups.setdefault(content[file], []).append(file)
+    return groups.values()
+
+
+def _size(file: File) -> int:
+    if file.size is not None:
+        return file.size
+    return Path(file.path).stat().st_size if file.pixels is None else file.pixels.nbytes
+
+
+def _split(source: Path, by_class: dict[str, list[File]]) -> tuple[dict[str, list[File]], dict[str, list[File]]]:
+    train: dict[str, list[File]] = {}
+    test: dict[str, list[File]] = {}
+    content = same_content(file for files in by_class.values() for file in files)
+    for_testing: dict[bytes, bool] = {}
+    for name, files in by_class.items():
+        if len(files) < 2:
+            raise ResnetlabError(f"{source}: class {name} has one image; a class needs two, one for testing")
+        ranked = sorted(files, key=lambda file: hashlib.sha256(_place(file, name).encode()).digest())
+        count, tested = max(1, round(TEST_SHARE * len(ranked))), list[File]()
+        for same in _grouped(ranked, content):
+            if for_testing.setdefault(content[same[0]], len(tested) < count):
+                tested += same
+        kept = [file for file in ranked if not for_testing[content[file]]]
+        if not tested or not kept:
+            raise ResnetlabError(
+                f"{source}: class {name} has {len(files)} files of the same content; a class needs two different "
+                "images of its own, one for testing. `resnetlab check-data` lists them"
+            )
+        test[name], train[name] = (sorted(part, key=lambda f: f.name) for part in (tested, kept))
+    return train, test
+
+
+def _place(file: File, label: str) -> str:
+    """Class and file name; they stay the same if the folder moves."""
+    path = Path(file.name)
+    return f"{path.parent.name or label}/{path.name}"
+
+
+def _refuse_empty(found: Found, source: Path) -> None:
+    for part, by_class in found.splits.items():
+        if len(by_class) < 2 and found.classes is None:
+            count, where = len(by_class) or "no", f"{source}{f'/{part}' if part else ''}"
+            if found.kind != "folder":
+                raise ResnetlabError(f"{where} has images of {count} class{'es' * (not by_class)}; it takes two")
+            loose = sum(is_image(path) for path in source.iterdir()) if source.is_dir() else 0
+            lying = f"; {loose:,} images lie in the folder itself" if loose else ""
+            raise ResnetlabError(f"{where} has {count} class folders; expected {LAYOUT}{lying}")
+        if empty := [name for name, files in by_class.items() if not files]:
+            raise ResnetlabError(f"{source}: no images in {', '.join(empty)}; expected {LAYOUT}")
+
+
+def _refuse_missing(found: Found, source: Path) -> None:
+    """Refuse a CSV file that names missing images."""
+    if found.kind != "the file":
+        return
+    files = [file for by_class in found.splits.values() for part in by_class.values() for file in part]
+    if missing := [file.name for file in files if not Path(file.path).is_file()]:
+        count = f"{len(missing):,} files that do" if missing[1:] else "a file that does"
+        more = " ..." * (len(missing) > 3)
+        raise ResnetlabError(
+            f"{source} names {count} not exist: {', '.join(missing[:3])}{more}; paths are relative to its folder"
+        )
+
+
+def _refuse_differing_classes(found: Found, source: Path) -> None:
+    train = found.splits["train"].keys()
+    for part, by_class in found.splits.items():
+        if found.classes is None and (odd := ", ".join(sorted(train ^ by_class.keys()))):
+            raise ResnetlabError(f"{source}: these classes are in only one of train and {part}: {odd}")

@@ -1,0 +1,227 @@
+"""An experiment: networks at several scales, their training and testing, and the record."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, runtime_checkable
+
+from resnetlab.choices import ProtocolName
+from resnetlab.data.named import DataSource
+from resnetlab.errors import ResnetlabError, near_matches
+from resnetlab.evaluation.scores import Scored
+from resnetlab.experiments.options import Options
+from resnetlab.networks.architecture import NAMES, Architecture, parse, with_options
+from resnetlab.paper.tables import Printed
+from resnetlab.report.record import Record, Table
+from resnetlab.runs.finished import FinishedRun
+from resnetlab.runs.several import Update
+from resnetlab.runs.spec import DEEP, RunSpec
+from resnetlab.training.resolve import resolve
+
+LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Receives the progress of an experiment, e.g. to print it."""
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+
+    def show(self, table: Table) -> None:
+        """Show a table."""
+
+    def watched(self, items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+        """Yield the items and show progress."""
+
+    def runs(
+        self, labels: Mapping[str, str], lengths: Mapping[str, int]
+    ) -> AbstractContextManager[Callable[[Update], None]]:
+        """A context whose callback gets updates of runs; `lengths` are their numbers of steps."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The record, if any, and the reason if some runs are missing."""
+
+    record: Record | None
+    failure: Exception | None = None
+
+
+@runtime_checkable
+class Entry(Protocol):
+    """An entry of the catalogue, which makes a record from runs or measurements."""
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+
+    @property
+    def title(self) -> str:
+        """A short description."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The options that it uses."""
+
+    def make(self, options: Options, listener: Listener) -> Made:
+        """Make the record; None for a dry run, or if no run has finished."""
+
+    def folder(self, options: Options) -> str:
+        """The name of the record's folder."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size of an experiment: data set, recipes, and networks in display order.
+
+    Network names are in the syntax of `architecture.parse`; widths are divided by `narrow`. A repeated network gets
+    another seed. `side_by_side`: a run on such small images cannot use more than one core.
+    """
+
+    data: str
+    recipe: str
+    deep_recipe: str
+    side_by_side: bool = False
+    narrow: int = 1
+    networks: tuple[str, ...] = ()
+
+    def of(self, *networks: str) -> "Scale":
+        """A copy with these networks."""
+        return replace(self, networks=networks)
+
+
+RecordMaker = Callable[["Experiment", Sequence[FinishedRun], Sequence[Scored]], Record]
+RUN_OPTIONS = frozenset(
+    {
+        *("scale", "seeds", "networks", "data", "data_dir", "jobs", "dry_run"),
+        *("epochs", "iterations", "batch_size", "accumulate", "fields"),
+        *("device", "threads", "workers", "compile", "capture", "recompute"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A figure or table of the paper that is made from runs.
+
+    `paper` are its rows in the paper. Finished networks are tested under `protocol`, and `record` gets the scores;
+    without a protocol, the errors of the last report count. `stem` is the kind of networks. `by_split`: see
+    `experiment_figure`.
+    """
+
+    name: str
+    title: str
+    scales: Mapping[str, Scale]
+    record: RecordMaker
+    paper: tuple[Printed, ...] = ()
+    protocol: ProtocolName | None = None
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    by_split: bool = False
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The options that it uses."""
+        return RUN_OPTIONS | (frozenset({"narrow", "image_size"}) if self.stem == "imagenet" else frozenset())
+
+    def make(self, options: Options, listener: Listener) -> Made:
+        """Execute the missing runs, test them, and make the record."""
+        from resnetlab.experiments.making import make
+
+        return make(self, options, listener)
+
+    def folder(self, options: Options) -> str:
+        """The name of the record's folder: the experiment's name with its scale or data."""
+        if options.data is not None:
+            return f"{self.name}-{DataSource(options.data).stem}"
+        file = self.stem == "cifar" and options.data_dir is not None and options.data_dir.is_file()
+        return f"{self.name}-{DataSource(str(options.data_dir)).stem if file else options.scale or 'digits'}"
+
+    def scale(self, name: str) -> Scale:
+        """The scale of this name.
+
+        Raises:
+            ResnetlabError: the experiment has no such scale.
+        """
+        if name not in self.scales:
+            raise ResnetlabError(
+                f"{self.name} has the scales {', '.join(self.scales)}; take one of them, with `data`"
+            )
+        return self.scales[name]
+
+    def specs(self, options: Options, images: int = 0) -> dict[str, RunSpec]:
+        """The runs by folder name; `images` is the number of training images, on which some recipes depend.
+
+        Raises:
+            ResnetlabError: an unknown network or field (with similar names), or an invalid value.
+        """
+        at = self.scale(options.scale or "digits")
+        data = DataSource(options.data or at.data, options.data_dir or Path("data"))
+        rows = [self.network(name, options.narrow, at.narrow) for name in options.networks or at.networks]
+        repeats = max(Counter(rows).values())
+        found = {}
+        for seed in range(options.seeds):
+            seen: Counter[Architecture] = Counter()
+            for row in rows:
+                usual = at.deep_recipe if row.depth >= DEEP else at.recipe
+                recipe = resolve(options.recipe, usual, images).recipe
+                spec = RunSpec(row, data, recipe, seed * repeats + seen[row])
+                seen[row] += 1
+                found[spec.folder_name] = spec
+        return found
+
+    def protocol_for(self, crop_size: int) -> ProtocolName | None:
+        """The protocol; ten-crop replaces fully convolutional testing for small images.
+
+        A crop of 32 pixels has one position in the last feature map, which sees mostly zero padding; in larger
+        images, positions away from the border would have inputs unlike those in training.
+        """
+        return "ten-crop" if self.protocol == "dense" and crop_size < LEAST_FOR_DENSE else self.protocol
+
+    def network(self, name: str, narrow: int | None = None, usually: int = 1) -> Architecture:
+        """One of its networks by name; the prefix cifar_ is optional.
+
+        Raises:
+            ResnetlabError: unknown, or of the other kind.
+        """
+        known = [known for known in NAMES if known.startswith("cifar_") == (self.stem == "cifar")]
+        base = name.partition("-")[0]
+        row = parse(f"cifar_{name}" if f"cifar_{base}" in known else name, narrow=narrow)
+        if row.stem != self.stem:
+            kind = "ImageNet" if row.stem == "imagenet" else "CIFAR"
+            raise ResnetlabError(f"{name} is for {kind}; this experiment takes {near_matches(base, known)}")
+        return row if narrow or row.narrow > 1 else with_options(row, narrow=usually)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table or figure that is computed or measured without runs. `options` are those that it uses."""
+
+    name: str
+    title: str
+    study: Callable[[Options, Listener], Record]
+    options: frozenset[str] = field(default_factory=frozenset)
+
+    def folder(self, options: Options) -> str:
+        """The name of the record's folder."""
+        return self.name
+
+    def make(self, options: Options, listener: Listener) -> Made:
+        """Compute or measure, and make the record."""
+        return Made(self.study(options, listener))
+
+
+def refuse_unused(entry: Entry, options: Options, others: Iterable[Entry]) -> None:
+    """Refuse options without effect.
+
+    Raises:
+        ResnetlabError: an option has no effect; the message lists the experiments that use it.
+    """
+    for name in options.given():
+        if name not in entry.options:
+            users = [other.name for other in others if name in other.options]
+            hint = f"it is for {', '.join(users)}" if users else "remove it"
+            raise ResnetlabError(f"`{name}` takes no effect with {entry.name}; {hint}")

@@ -1,0 +1,171 @@
+"""Execute an experiment: load, plan, train, test, and make the record."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from resnetlab.choices import ProtocolName
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.named import DataSource
+from resnetlab.errors import Interrupted, ResnetlabError
+from resnetlab.evaluation.answers import TOP
+from resnetlab.evaluation.scores import Scored
+from resnetlab.experiments.experiment import Experiment, Listener, Made
+from resnetlab.experiments.options import Options
+from resnetlab.experiments.plan import IMAGENET, Counted, counted, plan, plan_table
+from resnetlab.report.record import Record
+from resnetlab.runs.finished import FinishedRun, finished_runs
+from resnetlab.runs.folder import is_started
+from resnetlab.runs.scores_of_run import scores_of_run
+from resnetlab.runs.settings import choose_device
+from resnetlab.runs.several import default_jobs, run_all
+from resnetlab.runs.spec import RunSpec
+from resnetlab.training.distributed import World, joined, wait_for_all
+from resnetlab.training.named_recipes import RECIPES
+from resnetlab.training.resolve import describe
+
+
+def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
+    """Execute the missing runs, test them, and make the record (None for a dry run, or if no run has finished).
+
+    Raises:
+        ResnetlabError: the data cannot be read, or options do not fit the experiment.
+    """
+    options = _settled(experiment, options)
+    for name in options.networks:
+        experiment.network(name)
+    source, dataset, numbers = _data(experiment, options, listener)
+    specs = experiment.specs(replace(options, data=source), numbers.train)
+    protocol = experiment.protocol_for(min(spec.recipe.crop_size for spec in specs.values()))
+    started = any(is_started(options.out / name) for name in specs)
+    long = experiment.stem == "imagenet" and options.scale != "digits"
+    if options.dry_run or (World.here().main and long and not started):
+        _show_plan(specs, protocol, numbers, dataset, options, listener)
+    _say_recipes(specs, numbers, dataset, listener)
+    if options.dry_run:
+        return Made(None)
+    device = choose_device(options.settings.device)
+    side_by_side = experiment.scale(options.scale or "digits").side_by_side
+    jobs = options.jobs or default_jobs(specs, side_by_side, device)
+    with joined(World.here().device(device.type)):
+        interrupted, failed = _train(specs, options, jobs, listener)
+        wait_for_all()  # before any process reads results that another one writes
+        record = _record(experiment, protocol, specs, options, listener)
+    if interrupted:
+        return Made(record, Interrupted("stopped; the same command continues from there"))
+    if failed:
+        return Made(record, ResnetlabError(f"{len(failed)} of {len(specs)} runs failed: {failed[0]}"))
+    return Made(record)
+
+
+def _settled(experiment: Experiment, options: Options) -> Options:
+    """The options with the implied scale."""
+    if experiment.stem == "cifar" and options.data is None and options.data_dir and options.data_dir.is_file():
+        options = replace(options, data=str(options.data_dir))
+    if experiment.stem == "imagenet" and options.data is not None and options.scale in (None, "digits"):
+        options = replace(options, scale="folder")
+    options = replace(options, scale=options.scale or "digits")
+    experiment.scale(str(options.scale))
+    return options
+
+
+def _data(experiment: Experiment, options: Options, listener: Listener) -> tuple[str, Dataset | None, Counted]:
+    """The source, its images and their counts; without ImageNet, a dry run uses its known counts."""
+    at = experiment.scale(str(options.scale))
+    data_dir = options.data_dir or Path("data")
+    source, recipe = options.data or at.data, RECIPES[at.recipe]
+    if not source:
+        raise ResnetlabError(f"`scale={options.scale}` needs a folder of images by class with `data`")
+    if experiment.stem == "imagenet" and options.scale == "full" and options.data is None:
+        source = str(data_dir / at.data)
+        if not Path(source).is_dir():
+            if options.dry_run:
+                return source, None, IMAGENET
+            raise ResnetlabError(
+                f"{source} does not exist; expected ImageNet's train/<WordNet id>/ and val/ in it. Give its folder "
+                "with `data`, or estimate the time without it with `dry_run`"
+            )
+    dataset = DataSource(source, data_dir).load(recipe.resident)
+    listener.say(dataset.describe())
+    return source, dataset, counted(dataset, recipe)
+
+
+def _say_recipes(specs: Mapping[str, RunSpec], numbers: Counted, dataset: Dataset | None, listener: Listener) -> None:
+    """Print the recipes, one line each."""
+    shape = dataset.image_shape if dataset is not None else None
+    networks: dict[str, list[str]] = {}
+    for spec in specs.values():
+        titles = networks.setdefault(describe(spec.recipe, numbers.train, shape), [])
+        titles += [spec.architecture.title] * (spec.architecture.title not in titles)
+    for text, titles in networks.items():
+        listener.say(f"{', '.join(titles)}: {text}")
+
+
+def _show_plan(
+    specs: dict[str, RunSpec],
+    protocol: ProtocolName | None,
+    numbers: Counted,
+    dataset: Dataset | None,
+    options: Options,
+    listener: Listener,
+) -> None:
+    device = World.here().device(choose_device(options.settings.device).type)
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.settings.threads or before)
+    try:
+        planned = plan(
+            specs, protocol, numbers, device, dataset, lambda each: listener.watched(each, "measuring", len(each))
+        )
+        listener.show(plan_table(planned, device, numbers, read=dataset is not None))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(specs: dict[str, RunSpec], options: Options, jobs: int, listener: Listener) -> tuple[bool, list[str]]:
+    """Execute the unfinished runs. Returns whether they were interrupted, and the errors of failed ones."""
+    repeated = options.seeds > 1 or len({spec.architecture for spec in specs.values()}) < len(specs)
+    labels = {
+        name: spec.architecture.title + (f", seed {spec.seed}" if repeated else "") for name, spec in specs.items()
+    }
+    lengths = {name: spec.recipe.iterations for name, spec in specs.items()}
+    ends: dict[str, tuple[str, str]] = {}
+    with listener.runs(labels, lengths) as tell:
+        for update in run_all(specs, options.out, options.settings, jobs):
+            tell(update)
+            if update.ended:
+                ends[update.name] = (update.ended, update.message)
+    failed = [f"{labels[name]}: {message}" for name, (end, message) in ends.items() if end == "failed"]
+    return any(end == "interrupted" for end, _ in ends.values()), failed
+
+
+def _record(
+    experiment: Experiment,
+    protocol: ProtocolName | None,
+    specs: Mapping[str, RunSpec],
+    options: Options,
+    listener: Listener,
+) -> Record | None:
+    """The record of the finished runs, tested under the experiment's protocol; None on ranks other than 0."""
+    runs = finished_runs(options.out / name for name in specs)
+    if not runs:
+        return None
+    scores = [_scores(folder, run, protocol, options, listener) for folder, run in runs.items()] if protocol else []
+    if not World.here().main:
+        return None
+    tested = [_tested(run, scored) for run, scored in zip(runs.values(), scores, strict=True)] if protocol else []
+    return experiment.record(experiment, tested or list(runs.values()), scores)
+
+
+def _scores(folder: Path, run: FinishedRun, protocol: ProtocolName, options: Options, listener: Listener) -> Scored:
+    what = f"{protocol}, {run.architecture.title}"
+    settings = options.settings
+    watch = lambda items, total: listener.watched(items, what, total)
+    return scores_of_run(folder, protocol, settings.device, settings.workers, watch=watch)
+
+
+def _tested(run: FinishedRun, scored: Scored) -> FinishedRun:
+    answers = scored.answers()
+    found = {**scored.about, "images": len(scored.names), "top1_error": answers.error}
+    return replace(run, tested=found | ({"top5_error": answers.top5_error} if len(scored.classes) > TOP else {}))

@@ -1,0 +1,134 @@
+"""Write an evaluation to files: numbers, tables, the confusion matrix, the most confident mistakes."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from resnetlab.data.class_names import spoken
+from resnetlab.errors import ResnetlabError
+from resnetlab.evaluation.answers import TOP, Answers, OfClass
+from resnetlab.files import replacing, write_json
+
+FILES = ("metrics.json", "per_class.csv", "predictions.csv", "confusion.png", "mistakes.png", "scores.safetensors")
+MISTAKES = 24
+ACROSS = 6
+WITH_NUMBERS = 30  # classes
+WITH_NAMES = 60
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is new, empty or an evaluation.
+
+    Raises:
+        ResnetlabError: it holds other files.
+    """
+    if folder.is_file() or (folder.is_dir() and any(path.name not in FILES for path in folder.iterdir())):
+        raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
+
+
+def write_evaluation(
+    folder: Path, answers: Answers, names: Sequence[str], pixels: Callable[[int], np.ndarray], about: dict[str, Any]
+) -> None:
+    """Write all files. `names` are the images' names, `pixels` returns the network's input for an image."""
+    numbers = {"top1_error": answers.error, "errors": answers.errors, "images": len(answers)}
+    if len(answers.classes) > TOP:
+        numbers |= {"top5_error": answers.top5_error, "top5_errors": answers.top5_errors}
+    write_json(folder / "metrics.json", about | numbers)
+    with _table(folder / "per_class.csv") as writer:
+        writer.writerow(["class", "images", "predicted", "right", "precision", "recall", "f1"])
+        for row in answers.by_class():
+            shares = ["" if share is None else f"{share:.6f}" for share in (row.precision, row.recall, row.f1)]
+            writer.writerow([row.name, row.images, row.predicted, row.right, *shares])
+    with _table(folder / "predictions.csv") as writer:
+        ranks = range(1, 1 + answers.ranked.shape[1])
+        writer.writerow(
+            ["image", "class", *(f"{kind}_{rank}" for rank in ranks for kind in ("class", "probability"))]
+        )
+        for k, name in enumerate(names):
+            cells = [
+                cell
+                for number, share in zip(answers.ranked[k], answers.probabilities[k], strict=True)
+                for cell in (answers.classes[number], f"{share:.6f}")
+            ]
+            writer.writerow([name, answers.classes[answers.labels[k]], *cells])
+    draw_confusion(answers, folder / "confusion.png", str(about.get("title", "")))
+    draw_mistakes(answers, names, pixels, folder / "mistakes.png")
+
+
+def draw_confusion(answers: Answers, path: Path, title: str = "") -> None:
+    """Draw the confusion matrix: colours are shares of the row's images, numbers are images.
+
+    Classes without images and without predictions are not drawn.
+    """
+    matrix = answers.confusion()
+    drawn = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
+    matrix, count = matrix[np.ix_(drawn, drawn)], len(drawn)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    names = [spoken(answers.classes[k]).split(" (")[0].split(",")[0][:24] for k in drawn]
+    side = min(16.0, max(4.0, 0.42 * count if count <= WITH_NUMBERS else 0.22 * count))
+    longest = max(map(len, names)) * 0.075 if count <= WITH_NAMES else 0.3
+    figure = Figure(figsize=(side + longest + 1.6, side + longest + 0.9), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if count <= WITH_NAMES:
+        axis.set_xticks(range(count), names, rotation=90, fontsize=8)
+        axis.set_yticks(range(count), names, fontsize=8)
+    if count <= WITH_NUMBERS:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = f"{matrix[row, column]}"
+            size = 8 if len(text) < 4 else 6.5
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true class")
+    axis.set_title(f"{title}\ntop-1 error {answers.error:.2f} % of {len(answers):,} images".strip(), fontsize=9)
+    figure.colorbar(image, ax=axis, shrink=0.6, label="share of the class's images")
+    _save(figure, path)
+
+
+def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int], np.ndarray], path: Path) -> None:
+    """Draw the wrongly classified images with the most confident predictions, as the network sees them."""
+    wrong = answers.confident_mistakes(MISTAKES)
+    rows = max(1, -(-len(wrong) // ACROSS))
+    figure = Figure(figsize=(2.1 * ACROSS, 2.75 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, ACROSS, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, k in zip(axes, wrong, strict=False):
+        shown = pixels(k)
+        grey = shown.shape[2] == 1
+        axis.imshow(shown[..., 0] if grey else shown, cmap=colormaps["gray"] if grey else None)
+        truth, taken = (spoken(answers.classes[j])[:26] for j in (answers.labels[k], answers.ranked[k, 0]))
+        text = f"{_short(names[k])}\nis {truth}\ntaken for {taken}, {answers.probabilities[k, 0]:.0%}"
+        axis.set_title(text, fontsize=7, parse_math=False)
+    shown_ = f"The {len(wrong)} most confident of {answers.errors:,} mistakes" if wrong else "No mistakes"
+    figure.suptitle(shown_, fontsize=10)
+    _save(figure, path)
+
+
+def worst_first(rows: list[OfClass]) -> list[OfClass]:
+    """Sort by F1, lowest first; classes without images last."""
+    return sorted(rows, key=lambda row: (not row.images, row.f1 if row.f1 is not None else 2.0))
+
+
+def _short(name: str) -> str:
+    """The end of the path: folder and file name, because file names repeat in different classes."""
+    path = Path(name)
+    return f"{path.parent.name}/{path.name}"[-32:].lstrip("/")
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        yield csv.writer(file)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,172 @@
+"""A record: tables, figures and sentences, with the runs or measurements behind them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnetlab.errors import ResnetlabError
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a header, with a note on how the numbers were obtained."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    title: str = ""
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its title above and its note below."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        above = f"## {self.title}\n\n" if self.title else ""
+        return f"{above}{text}\n" + (f"\n{self.note}\n" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line or points; `low` and `high` are a band around them, `notes` are texts next to the points.
+
+    `style` is one of STYLES in report/figures.py. A line without a label is not in the legend.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    label: str = ""
+    colour: str = "#888888"
+    style: str = "test"
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One segment of a stacked bar: its place on the x axis, its height, its label in the legend."""
+
+    place: float
+    height: float
+    label: str
+    colour: str
+    width: float = 0.38
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot. `legend` has additional entries as (label, colour, style)."""
+
+    title: str
+    x: str
+    y: str
+    lines: tuple[Line, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    ticks: tuple[str, ...] = ()
+    """Labels of the positions 0, 1, ... on the x axis."""
+    legend: tuple[tuple[str, str, str], ...] = ()
+    right: float | None = None
+    """End of the x axis."""
+    top: float | None = None
+    """End of the y axis."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side; `share` gives them one y axis. `size` is a panel's width and height in inches."""
+
+    title: str
+    panels: tuple[Panel, ...]
+    share: bool = True
+    size: tuple[float, float] = (4.1, 3.6)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All results of an experiment or a study. `name` is the name of its files.
+
+    `runs` are the runs behind the numbers (configuration, result and curve of each), `data` the measurements of a
+    study. A later version can make tables and figures from them again.
+    """
+
+    name: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    runs: tuple[Mapping[str, Any], ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """The record as Markdown, with links to its pictures."""
+        parts = [f"# {self.title}"]
+        parts += [" ".join(self.sentences)] if self.sentences else []
+        for number, figure in enumerate(self.figures):
+            text = figure.title.splitlines()[0]
+            parts.append(f"![{text}]({self.picture(number)}.png)")
+        parts += [table.markdown().rstrip() for table in self.tables]
+        return "\n\n".join(parts) + "\n"
+
+    def picture(self, number: int) -> str:
+        """The file name of a figure, without suffix."""
+        return self.name if number == 0 else f"{self.name}-{number + 1}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON."""
+        return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Record":
+        """The inverse of `to_json`.
+
+        Raises:
+            ResnetlabError: `content` is not a record of this format.
+        """
+        if content.get("format") != FORMAT:
+            raise ResnetlabError(f"a record of format {content.get('format')}; this resnetlab reads {FORMAT}")
+        said = {key: value for key, value in content.items() if key != "format"}
+        said["sentences"], said["runs"] = tuple(said["sentences"]), tuple(said["runs"])
+        said["tables"] = tuple(_table(table) for table in said["tables"])
+        said["figures"] = tuple(_figure(figure) for figure in said["figures"])
+        return cls(**said)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the JSON file of a record.
+
+    Raises:
+        ResnetlabError: there is none, or it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ResnetlabError(f"{path} cannot be read: {error}") from None
+    except ValueError as error:
+        raise ResnetlabError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ResnetlabError(f"{path} is not a record")
+    return content
+
+
+def _table(said: Mapping[str, Any]) -> Table:
+    return Table(tuple(said["header"]), tuple(map(tuple, said["rows"])), said["note"], said["title"])
+
+
+def _figure(said: Mapping[str, Any]) -> Figure:
+    width, height = said["size"]
+    return Figure(said["title"], tuple(map(_panel, said["panels"])), said["share"], (width, height))
+
+
+def _panel(said: Mapping[str, Any]) -> Panel:
+    lines = tuple(Line(**{key: _tuple(value) for key, value in line.items()}) for line in said["lines"])
+    bars = tuple(Bar(**bar) for bar in said["bars"])
+    legend = tuple((label, colour, style) for label, colour, style in said["legend"])
+    return Panel(**{**said, "lines": lines, "bars": bars, "legend": legend, "ticks": tuple(said["ticks"])})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -1,0 +1,76 @@
+"""Read finished runs from their folders or from a record: configuration, result, curves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnetlab.networks.architecture import Architecture, from_fields, parse
+from resnetlab.runs.folder import Line, read_config, read_curve, read_result
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.tasks.task import Metric
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished run. `tested` is the result of a test protocol, if any."""
+
+    config: Line
+    curve: tuple[Line, ...]
+    result: Line
+    tested: Line | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The trained network with its options, outputs and channels."""
+        said = self.config["network"]
+        return from_fields({**vars(parse(said["name"])), **said})
+
+    @property
+    def metric(self) -> Metric:
+        """The headline metric of its task."""
+        said = self.config.get("task")
+        return CLASSIFICATION.headline if said is None else Metric(**said["metrics"][0])
+
+    @property
+    def seed(self) -> int:
+        """The seed of initialisation, order and augmentation."""
+        return int(self.config["seed"])
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return str(self.config["data"]["name"])
+
+    @property
+    def recipe(self) -> Line:
+        """The recipe's fields."""
+        return dict(self.config["recipe"])
+
+    def final(self, split: str) -> float:
+        """The headline metric of the saved network on the training, validation or test split."""
+        return float(self.result[f"{split}_{self.metric.name}"])
+
+    def at(self, split: str) -> tuple[float, ...]:
+        """The headline metric at each point of the curve."""
+        return tuple(point[f"{split}_{self.metric.name}"] for point in self.curve)
+
+    def to_json(self) -> Line:
+        """The run as it is stored in a record."""
+        said = {"network": self.config["network"]["name"], "seed": self.config.get("seed", 0)}
+        said |= {"config": self.config, "result": self.result, "curve": list(self.curve)}
+        return said | ({} if self.tested is None else {"tested": self.tested})
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "FinishedRun":
+        """Read a run from a record."""
+        return cls({"seed": said["seed"], **said["config"]}, tuple(said["curve"]), said["result"], said.get("tested"))
+
+
+def finished_runs(folders: Iterable[Path]) -> dict[Path, FinishedRun]:
+    """The finished runs among these folders."""
+    return {
+        folder: FinishedRun(read_config(folder), tuple(read_curve(folder)), result)
+        for folder in folders
+        if (result := read_result(folder)) is not None
+    }

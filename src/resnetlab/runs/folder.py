@@ -1,0 +1,265 @@
+"""The run folder: configuration, metrics, checkpoints, result. Only this module knows its file names."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_json_lines, replacing, sync, write_json
+from resnetlab.models.modelfile import MODEL_FILE, Model, save
+from resnetlab.networks.architecture import Architecture
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training import checkpoint
+from resnetlab.training.loop import State
+from resnetlab.training.recipe import Recipe
+
+SAVE_EVERY_SECONDS = 60.0
+WAIT_FOR_LOCK_SECONDS = 5.0  # time for a run that is stopping to save
+SHOWN_DIFFERENCES = 5
+Line = dict[str, Any]
+
+
+class RunFolder:
+    """One run on disk. Metrics are identical for equal runs; times are in the log.
+
+    Only one process `writes`; in the others, all writing methods do nothing.
+    """
+
+    def __init__(self, path: Path, config: Line, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        self.config = config
+        self._lines = 0
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+
+    @classmethod
+    def follow(cls, path: Path, config: Line) -> "RunFolder":
+        """The run that rank 0 opened, for use in the other processes."""
+        return cls(path, config, writes=False)
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, config: Line) -> Iterator["RunFolder"]:
+        """Create or reopen the run with this configuration at `path`, and lock it against other processes.
+
+        Raises:
+            ResnetlabError: `path` holds another run or other files, or is in use.
+        """
+        if path.exists() and not path.is_dir():
+            raise ResnetlabError(f"{path} is a file; give another folder with `out`")
+        known = path / "config.json"
+        if path.is_dir() and not known.exists() and any(p.name != ".lock" for p in path.iterdir()):
+            raise ResnetlabError(f"{path} is not empty and not a run folder; give another folder with `out`")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock", timeout=WAIT_FOR_LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise ResnetlabError(
+                f"{path} is in use by another process; wait for it, or give another folder with `out`"
+            ) from None
+        try:
+            if known.exists():
+                _refuse_another_run(path, _with_defaults(read_config(path), config), config)
+            else:
+                write_json(known, config)
+            yield cls(path, config)
+        finally:
+            lock.release()
+
+    @property
+    def mean_file(self) -> Path:
+        """The file of the mean training image."""
+        return self.path / "mean.safetensors"
+
+    @property
+    def sample_file(self) -> Path:
+        """The picture of the first training images."""
+        return self.path / "sample.png"
+
+    @property
+    def settings(self) -> Line:
+        """How the run is executed (not part of its identity); empty before its first start."""
+        return read_settings(self.path) if (self.path / "execution.json").exists() else {}
+
+    def set_settings(self, settings: Line) -> None:
+        """Save how the run is executed, for later starts."""
+        if self.writes:
+            write_json(self.path / "execution.json", settings)
+
+    @property
+    def result(self) -> Line | None:
+        """The result of a finished run."""
+        return read_result(self.path)
+
+    def resume(self, state: State) -> None:
+        """Restore the last checkpoint into a new state, and drop metrics that were written after it."""
+        self._lines = checkpoint.restore(self.path / "checkpoints", state)
+        self._saved_step = state.step
+        if not self.writes:
+            return
+        metrics = self.path / "metrics.jsonl"
+        kept = read_json_lines(metrics)[: self._lines]
+        with replacing(metrics) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def add_metrics(self, line: Line) -> None:
+        """Append a line to the metrics."""
+        if not self.writes:
+            return
+        _append(self.path / "metrics.jsonl", line)
+        self._lines += 1
+
+    def log(self, event: str, **details: object) -> None:
+        """Append an event to the log, which has everything that depends on machine and time."""
+        if not self.writes:
+            return
+        _append(self.path / "log.jsonl", {"event": event, "time": round(time.time(), 3), **details})
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint, unless this step has one.
+
+        Raises:
+            DivergedError: a weight is not finite; the last checkpoint stays.
+        """
+        if not self.writes:
+            return
+        if self._saved_step != state.step:
+            state.check_finite()
+            if self._lines:
+                sync(self.path / "metrics.jsonl")
+            checkpoint.save(self.path / "checkpoints", state, self._lines)
+        self._saved_at, self._saved_step = time.monotonic(), state.step
+
+    def save_if_due(self, state: State) -> None:
+        """Write a checkpoint if the last one is at least a minute old."""
+        if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self.save(state)
+
+    def save_model(self, model: Model, best: bool = False) -> None:
+        """Write the run's model file, or that of its best network so far."""
+        if self.writes:
+            save(model, self.path / ("best.safetensors" if best else MODEL_FILE))
+
+    def keep_best_model(self) -> None:
+        """Make the best network the run's model."""
+        if self.writes:
+            with replacing(self.path / MODEL_FILE) as temporary:
+                temporary.write_bytes((self.path / "best.safetensors").read_bytes())
+
+    def finish(self, result: Line) -> None:
+        """Write the result, which marks the run as finished."""
+        if self.writes:
+            write_json(self.path / "result.json", result)
+
+
+def read_config(path: Path) -> Line:
+    """The configuration of a run folder.
+
+    Raises:
+        ResnetlabError: there is none, or it is damaged.
+    """
+    return _read_json(path / "config.json")
+
+
+def read_settings(path: Path) -> Line:
+    """How the run was last started, and the location of its data.
+
+    Raises:
+        ResnetlabError: there is none, or it is damaged.
+    """
+    return _read_json(path / "execution.json")
+
+
+def read_result(path: Path) -> Line | None:
+    """The result in a run folder, or None if the run has not finished."""
+    return _read_json(path / "result.json") if (path / "result.json").exists() else None
+
+
+def read_curve(path: Path) -> list[Line]:
+    """The points of a run's curves so far, by step."""
+    return [line for line in read_json_lines(path / "metrics.jsonl") if "event" not in line]
+
+
+def is_started(path: Path) -> bool:
+    """Whether a run was started in this folder."""
+    return (path / "execution.json").exists()
+
+
+def curve_size(path: Path) -> int:
+    """Size of the metrics file in bytes, to detect new metrics."""
+    metrics = path / "metrics.jsonl"
+    return metrics.stat().st_size if metrics.exists() else -1
+
+
+def scores_file(path: Path, protocol: str) -> Path:
+    """The file of the network's scores under a test protocol."""
+    return path / f"scores-{protocol}.safetensors"
+
+
+def evaluation_folder(path: Path) -> Path:
+    """The folder of a finished run's evaluation by class."""
+    return path / "evaluation"
+
+
+def picture_file(path: Path) -> Path:
+    """The path of the picture of a run's curves, without suffix."""
+    return path / "curves"
+
+
+def tensorboard_folder(path: Path) -> Path:
+    """The folder of a run's curves for TensorBoard."""
+    return path / "tensorboard"
+
+
+def _read_json(path: Path) -> Line:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ResnetlabError(f"{path.parent} is not a run folder: it has no {path.name}") from None
+    except ValueError as error:
+        raise ResnetlabError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ResnetlabError(f"{path} is damaged: it is not a JSON object")
+    return content
+
+
+def _append(path: Path, line: Line) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _refuse_another_run(path: Path, found: Line, asked: Line) -> None:
+    differences = [f"{name} is {old!r} there and {new!r} here" for name, old, new in _differences(found, asked)]
+    if differences:
+        more = len(differences) - SHOWN_DIFFERENCES
+        listed = "; ".join(differences[:SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+        raise ResnetlabError(f"{path} holds another run: {listed}. Give another folder with `out`")
+
+
+def _with_defaults(found: Line, asked: Line) -> Line:
+    """Add fields that are newer than this configuration, at the defaults that it ran with."""
+    network = {field.name: field.default for field in fields(Architecture) if field.default is not MISSING}
+    task = {"name": CLASSIFICATION.name, "metrics": [asdict(metric) for metric in CLASSIFICATION.metrics]}
+    defaults = json.loads(json.dumps({"recipe": asdict(Recipe()), "network": network, "task": task}))
+    found = {"task": defaults["task"]} | found
+    for part in defaults.keys() & found.keys() & asked.keys():
+        added = {key: value for key, value in defaults[part].items() if key in asked[part]}
+        found = found | {part: added | found[part]}
+    return found
+
+
+def _differences(a: Line, b: Line, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    for key in {**a, **b}:
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield prefix + key, old, new

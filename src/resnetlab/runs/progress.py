@@ -1,0 +1,81 @@
+"""Progress and speed of a run."""
+
+import time
+from dataclasses import dataclass
+
+from resnetlab.data.photos import Waiting
+from resnetlab.tasks.task import Metric
+from resnetlab.training.recipe import Recipe
+
+MEASURED_OVER_SECONDS = 2.0
+SMOOTHED, FRESH = 0.7, 0.3  # weights of older measurements and of a new one
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a run; its headline metric in training and in tests, None until first measured."""
+
+    step: int
+    iterations: int
+    metric: Metric
+    train: float | None = None
+    test: float | None = None
+    message: str = ""
+    speed: str = ""
+    """As text."""
+    left: float | None = None
+    """Remaining seconds, None until known."""
+
+    @property
+    def numbers(self) -> str:
+        """Training and test metric as text."""
+        if self.train is None or self.test is None:
+            return "not yet tested"
+        name, unit = self.metric.name, f" {self.metric.unit}" * bool(self.metric.unit)
+        return f"training {name} {self.train:5.2f}{unit}, test {self.test:5.2f}{unit}"
+
+
+class Meter:
+    """Measures images per second, the share of time spent waiting for images, and the remaining time."""
+
+    def __init__(self, recipe: Recipe, waiting: Waiting) -> None:
+        self.recipe = recipe
+        self.waiting = waiting
+        self.text = ""
+        self._step_seconds: float | None = None
+        self._report_seconds = 0.0
+        self._since = time.perf_counter()
+        self._waited = waiting.seconds
+        self._steps = 0
+
+    def step(self) -> str:
+        """Count a step. Returns the speed over the last few seconds as text."""
+        self._steps += 1
+        seconds = time.perf_counter() - self._since
+        if seconds > MEASURED_OVER_SECONDS:
+            each = seconds / self._steps
+            self._step_seconds = each if self._step_seconds is None else SMOOTHED * self._step_seconds + FRESH * each
+            self.text = f"{self.recipe.batch_size / each:,.0f} images/s"
+            if not self.recipe.resident:
+                self.text += f", {(self.waiting.seconds - self._waited) / seconds:.0%} of the time waiting for them"
+            if self.waiting.skipped:
+                self.text += f", {len(self.waiting.skipped):,} unreadable"
+            self.restart()
+        return self.text
+
+    def tested(self, seconds: float) -> None:
+        """Note the duration of a report, and restart the measurement."""
+        self._report_seconds = seconds
+        self.restart()
+
+    def left(self, step: int) -> float | None:
+        """Seconds to the end, including reports."""
+        if self._step_seconds is None:
+            return None
+        steps = self.recipe.iterations - step
+        return steps * self._step_seconds + steps / self.recipe.report_every * self._report_seconds
+
+    def restart(self) -> None:
+        """Restart the measurement."""
+        self._since, self._steps = time.perf_counter(), 0
+        self._waited = self.waiting.seconds

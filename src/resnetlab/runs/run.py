@@ -1,0 +1,272 @@
+"""One run, started or resumed: train, test, record."""
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.preprocessing import Preprocessing
+from resnetlab.data.stream import Stream
+from resnetlab.errors import Interrupted, ResnetlabError
+from resnetlab.files import replacing
+from resnetlab.models.importing import read_model
+from resnetlab.networks.recompute import recomputed
+from resnetlab.networks.resnet import ResNet
+from resnetlab.runs.folder import Line, RunFolder, read_curve, read_settings
+from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
+from resnetlab.runs.progress import Meter, Progress
+from resnetlab.runs.settings import Settings
+from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.starting_weights import take_over
+from resnetlab.training.batches import Batches, Reading, choose_preprocessing, prepare, save_mean
+from resnetlab.training.captured import CapturedStep
+from resnetlab.training.distributed import (
+    World,
+    any_of,
+    is_of_another,
+    joined,
+    led,
+    parallel,
+    synchronise,
+    wait_for_all,
+)
+from resnetlab.training.interrupt import Wish, on_request
+from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.provenance import environment
+
+ASKED_EVERY = {"cpu": 1, "cuda": 20}  # steps between checks for a stop request, with several processes
+
+
+def run(
+    spec: RunSpec, folder: Path, settings: Settings, dataset: Dataset | None = None, wish: Wish | None = None
+) -> Iterator[Progress]:
+    """Train, test and record a run in its folder, and yield progress; a finished run yields its last progress.
+
+    `dataset` is the spec's data, if already loaded; `wish` is the stop request of a caller that handles Ctrl-C. Under
+    torchrun all processes execute the run together.
+
+    Raises:
+        ResnetlabError: the data cannot be read, the network does not fit it, or the folder holds another run.
+        Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
+    """
+    dataset = (spec.load() if dataset is None else dataset).with_validation(spec.recipe.validation)
+    _refuse_what_does_not_fit(spec, dataset)
+    config = spec.configuration(dataset)
+    settings.settle(spec.recipe, spec.architecture.depth, None)  # raises before a folder is made
+    with ExitStack() as stack:
+        record = stack.enter_context(_opened(spec, folder, config, settings))
+        wish = wish or stack.enter_context(on_request())
+        if record.result is None:
+            yield from _run(spec, dataset, record, wish)
+        else:
+            yield _progress(spec, folder, spec.recipe.iterations)
+
+
+def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iterator[Progress]:
+    """Begin or resume, train with reports and checkpoints, test, record."""
+    began = _begin(spec, dataset, record)
+    state, recipe = began.state, spec.recipe
+    record.resume(state)
+    wait_for_all()
+    points = read_curve(record.path)
+    record.log("start", step=state.step, command=shlex.join(sys.argv), **environment(began.device))
+    progress = _progress(spec, record.path, state.step)
+    yield replace(progress, message=f"continues from step {state.step:,}" if state.step else began.message)
+
+    batches = _batches(spec, dataset, record, began)
+    meter = Meter(recipe, batches.waiting)
+    ended = ended_early(points, spec)
+    with _explained(recipe.batch_size, recipe.accumulate), ExitStack() as stack:
+        stack.callback(batches.training.close)
+        events = train(state, _step(spec, dataset, began, batches), recipe, spec.task.means)
+        for event in () if ended else events:
+            match event:
+                case WarmedUp():
+                    record.add_metrics(_warmed_up(event, spec.task.headline.name))
+                case Report():
+                    begun_at = time.perf_counter()
+                    with _uncompiled(began.settings["compiled"]):
+                        points.append(_point(event) | test_all(spec.task, state.tested, batches))
+                    record.add_metrics(points[-1])
+                    record.log("report", step=state.step, speed=meter.text)
+                    meter.tested(time.perf_counter() - begun_at)
+                    if recipe.keep == "best" and best_point(points, spec.task) is points[-1]:
+                        save_model(spec, record, state, batches, points[-1], best=True)
+                    progress = _with_numbers(progress, points[-1])
+                    ended = ended_early(points, spec)
+                case Stepped(step):
+                    progress = replace(progress, step=step, speed=meter.step(), left=meter.left(step))
+                    record.save_if_due(state)
+                    if step < recipe.iterations and _asked_to_stop(wish, step, began.device):
+                        record.save(state)
+                        record.log("interrupted", step=step)
+                        raise Interrupted(
+                            f"stopped at step {step:,} and saved; the same command continues from there"
+                        )
+                    yield progress
+                    if ended:
+                        break
+        record.save(state)
+        for message in finish(spec, record, state, batches, dataset, points):
+            yield replace(progress, step=recipe.iterations, message=message)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The state before the first step, and where and how the run is executed."""
+
+    state: State
+    device: torch.device
+    settings: Line
+    given: Preprocessing | None
+    """The preprocessing of the starting weights."""
+    message: str
+
+
+def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
+    settings = read_settings(record.path)
+    device = World.here().device(settings["device"])
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(spec.seed)
+    network, given, messages = ResNet(spec.fitted_to(dataset)), None, []
+    if spec.start is not None:
+        model, outputs = read_model(spec.start), spec.task.outputs(dataset)
+        take_over(model, network, outputs, spec.start)
+        given = model.preprocessing
+        last = (
+            "kept, because the class names match" if model.classes == outputs else "new, because the classes differ"
+        )
+        messages.append(f"starts from {spec.start}; its last layer is {last}")
+    if settings["recomputed"]:
+        network = recomputed(network)
+    if spec.recipe.synchronised:
+        synchronise(network)
+    state = start(network, spec.recipe, device, 1 + len(spec.task.metrics))
+    if spec.recipe.freeze != "none":
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        messages.append(f"frozen up to {spec.recipe.freeze}: {trained:,} parameters are trained")
+    return Begun(state, device, settings, given, "; ".join(messages))
+
+
+def _batches(spec: RunSpec, dataset: Dataset, record: RunFolder, began: Begun) -> Batches:
+    """Training and test batches; rank 0 computes the mean image and writes the sample picture."""
+    world, workers = World.here(), began.settings["workers"]
+    if began.given is None:
+        led(world, lambda: save_mean(dataset, spec.recipe, record.mean_file, workers))
+    preprocessing = choose_preprocessing(dataset, spec.recipe, began.given, record.mean_file)
+    reading = Reading(workers, spec.data.on_bad, world)
+    batches = prepare(dataset, spec.recipe, spec.seed, began.device, preprocessing, reading)
+    if record.writes and not record.sample_file.exists():
+        with replacing(record.sample_file) as temporary:
+            batches.sample().save(temporary, format="png")
+    return batches
+
+
+def _step(spec: RunSpec, dataset: Dataset, began: Begun, batches: Batches) -> Step:
+    """The training step: launched operation by operation, or captured as one graph."""
+    state, recipe, device = began.state, spec.recipe, began.device
+    call = parallel(state.network)
+    several = call is not state.network
+    forward = objective(
+        state.network,
+        recipe,
+        device,
+        spec.task.loss(recipe, dataset, device),
+        spec.task.sums,
+        compiled=began.settings["compiled"],
+        by_block=began.settings["recomputed"] or several,
+        call=call if several else None,
+    )
+    if began.settings["captured"] and isinstance(batches.training, Stream):
+        return CapturedStep(batches.training, forward, device, began.settings["compiled"], recipe.parts(1))
+    return launched(batches.training, forward, recipe, call, recipe.parts(World.here().size))
+
+
+def _refuse_what_does_not_fit(spec: RunSpec, dataset: Dataset) -> None:
+    recipe = spec.recipe
+    if (recipe.patience or recipe.keep == "best") and dataset.validation is None:
+        some = max(1, len(dataset.train) // 10)
+        raise ResnetlabError(f"{dataset.name} has no validation images; hold some out, e.g. `validation={some}`")
+    spec.task.check(recipe)
+    if spec.start is None and recipe.normalise == "imagenet":
+        choose_preprocessing(dataset, recipe)
+
+
+@contextmanager
+def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> Iterator[RunFolder]:
+    """Open the run folder on rank 0 while the others wait, with all processes connected."""
+    depth = spec.architecture.depth
+    device = settings.settle(spec.recipe, depth, None)["device"]
+    with ExitStack() as stack:
+        world = stack.enter_context(joined(World.here().device(device)))
+
+        def open_and_settle() -> RunFolder:
+            record = stack.enter_context(RunFolder.open(folder, config))
+            if record.result is None:
+                name = spec.data.name
+                source = str(Path(name).resolve()) if Path(name).exists() else name
+                places = {"source": source, "data_dir": str(spec.data.data_dir.resolve())}
+                record.set_settings(settings.settle(spec.recipe, depth, record.settings) | places)
+            return record
+
+        yield led(world, open_and_settle) or RunFolder.follow(folder, config)
+
+
+def _progress(spec: RunSpec, folder: Path, step: int) -> Progress:
+    progress = Progress(step, spec.recipe.iterations, spec.task.headline)
+    points = read_curve(folder)
+    return _with_numbers(progress, points[-1]) if points else progress
+
+
+def _with_numbers(progress: Progress, point: Line) -> Progress:
+    name = progress.metric.name
+    return replace(progress, train=point[f"train_{name}"], test=point[f"test_{name}"])
+
+
+def _point(report: Report) -> Line:
+    train = {f"train_{name}": value for name, value in report.metrics.items()}
+    return {"step": report.step, "learning_rate": report.learning_rate, **train}
+
+
+def _warmed_up(event: WarmedUp, headline: str) -> Line:
+    said = {f"train_{headline}": event.headline, "learning_rate": event.learning_rate}
+    return {"event": "warmed_up", "step": event.step, **said}
+
+
+def _asked_to_stop(wish: Wish, step: int, device: torch.device) -> bool:
+    """Whether any process got a stop request; all get the same answer at the same step."""
+    if World.here().size == 1:
+        return wish.to_stop
+    return step % ASKED_EVERY[device.type] == 0 and any_of(wish.to_stop, device)
+
+
+def _uncompiled(compiled: bool) -> AbstractContextManager[Any]:
+    """Run without compilation: tests have other batch shapes and are too short to compile for."""
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+@contextmanager
+def _explained(batch_size: int, accumulate: int) -> Iterator[None]:
+    """Explain out-of-memory errors and ended processes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_of_another(error):
+            raise ResnetlabError(
+                "another process of this run has ended; the checkpoint is kept, and torchrun --max-restarts N "
+                "restarts all processes from it up to N times"
+            ) from error
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise ResnetlabError(
+            f"out of memory at a batch size of {batch_size}: {str(error).splitlines()[0]}. Try "
+            f"`batch_size={max(1, batch_size // 2)}`, or `accumulate={2 * accumulate}` (the batch in chunks), "
+            "`recompute=yes`, or smaller images"
+        ) from error

@@ -1,0 +1,103 @@
+"""Recipes by name: the paper's for small images (Section 4.2) and ImageNet (Section 3.4), and others."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from resnetlab.training.recipe import Recipe
+
+IMAGENET = 1_281_167  # training images
+
+CIFAR = Recipe()
+PAPER_IMAGENET = replace(
+    CIFAR,
+    name="paper-imagenet",
+    iterations=600_000,
+    batch_size=256,
+    drops=(150_000, 300_000),
+    crop="shorter-side",
+    colour=0.1,
+    report_every=5000,
+)
+IMAGENET_8X32 = replace(PAPER_IMAGENET, name="imagenet-8x32", statistics_over=32, exact_statistics=True)
+DIGITS_IMAGENET = replace(
+    PAPER_IMAGENET.scaled(2000).for_crop_size(32),
+    name="digits-imagenet",
+    batch_size=64,
+    learning_rate=0.05,
+    drops=(1000, 1500),
+    warmup_rate=0.01,
+    warmup_window=10,
+    sides=(37, 44),
+    colour=0.0,
+    exact_statistics=True,
+    report_every=100,
+)
+EPOCH = round(IMAGENET / 64)  # steps
+MODERN = replace(
+    CIFAR,
+    name="modern",
+    iterations=100 * EPOCH,
+    batch_size=64,
+    learning_rate=0.03125,
+    drops=(),
+    weight_decay=2e-5,
+    decayed="weights",
+    crop="area",
+    normalise="imagenet",
+    schedule="cosine",
+    ramp_up=5 * EPOCH,
+    label_smoothing=0.1,
+    ema=0.9999,
+    report_every=EPOCH,
+)
+FINETUNE = replace(
+    MODERN.scaled(20 * EPOCH),
+    name="finetune",
+    learning_rate=0.01,
+    weight_decay=1e-4,
+    least_area=0.25,
+    ramp_up=EPOCH,
+    report_every=EPOCH,
+)
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        CIFAR,
+        replace(CIFAR, name="cifar-warmup", warmup_rate=0.01),
+        replace(CIFAR, name="cifar-45k", validation=5000),
+        replace(CIFAR, name="cifar-45k-warmup", validation=5000, warmup_rate=0.01),
+        replace(
+            CIFAR.scaled(1000),
+            name="digits",
+            learning_rate=0.05,
+            warmup_rate=0.01,
+            warmup_window=10,
+            padding=1,
+            flip=False,
+            report_every=25,
+        ),
+        replace(CIFAR, name="short"),
+        PAPER_IMAGENET,
+        IMAGENET_8X32,
+        DIGITS_IMAGENET,
+        MODERN,
+        FINETUNE,
+    )
+}
+SHORT_EPOCHS = 60
+Length = Callable[[Recipe, int], int]
+"""Base recipe and number of training images to steps, for recipes whose length depends on the data."""
+
+
+def _as_many_passes_as_imagenet(base: Recipe, images: int) -> int:
+    return max(1, round(base.iterations * images / IMAGENET))
+
+
+def _passes(base: Recipe, images: int) -> int:
+    return max(1, round(SHORT_EPOCHS * images / base.batch_size))
+
+
+LENGTHS: dict[str, Length] = {
+    "short": _passes,
+    **dict.fromkeys(("paper-imagenet", "imagenet-8x32", "modern", "finetune"), _as_many_passes_as_imagenet),
+}

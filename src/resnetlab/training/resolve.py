@@ -1,0 +1,258 @@
+"""Resolve the recipe from the given options, in one fixed order, independent of the order of the options."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from resnetlab.errors import ResnetlabError, near_matches
+from resnetlab.training.named_recipes import LENGTHS, RECIPES
+from resnetlab.training.recipe import Balance, Recipe
+
+T = TypeVar("T")
+USED_BY = {
+    "padding": ("crop", ("padded",)),
+    "crop_size": ("crop", ("shorter-side", "area")),
+    "test_resize": ("crop", ("shorter-side", "area")),
+    "colour": ("crop", ("shorter-side", "area")),
+    "sides": ("crop", ("shorter-side",)),
+    "least_area": ("crop", ("area",)),
+    "drops": ("schedule", ("drops",)),
+}
+"""Fields that have an effect only for some values of another field."""
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The given options; None keeps the recipe's value.
+
+    `fields` set single fields; `batch_size` also scales the learning rate and the number of steps, `iterations` and
+    `epochs` the schedule, `image_size` all sizes in pixels.
+    """
+
+    name: str | None = None
+    """digits, cifar, cifar-warmup, cifar-45k, cifar-45k-warmup or short; for image files of any size paper-imagenet,
+    imagenet-8x32, digits-imagenet, modern or finetune. Default: depends on the data, the network and --from."""
+    epochs: int | None = None
+    """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 100 for modern, 20 for
+    finetune."""
+    iterations: int | None = None
+    """Training steps, in place of epochs."""
+    batch_size: int | None = None
+    """Images per step over all processes; learning rate and number of steps are scaled. Default: the recipe's, 128 on
+    CIFAR, 256 for paper-imagenet, 64 for modern."""
+    image_size: int | None = None
+    """Side in pixels of the network's square input. Default: 224, or the size of the images in memory."""
+    freeze: str | None = None
+    """Freeze weights and batch statistics up to this stage, e.g. layer2. Default: none."""
+    balance: Balance | None = None
+    """For classes of different sizes: weight the loss, or draw each class equally often. Default: none."""
+    accumulate: int | None = None
+    """Run each batch in this many chunks to save memory. Default: 1."""
+    fields: tuple[str, ...] = ()
+    """Change recipe fields, e.g. learning_rate=0.05 validation=500 patience=5 keep=best."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The resolved recipe, and notes for the user."""
+
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
+
+
+def resolve(asked: RecipeOptions, default: str, images: int, started: bool = False) -> Resolved:
+    """The recipe for this number of training images, from name, batch size, image size, length and single fields.
+
+    Explicit fields keep their values when others are scaled. `default` is the recipe name if none is given; `started`
+    is true if training starts from weights.
+
+    Raises:
+        ResnetlabError: an unknown name or field (with similar names), a wrong type, a value out of range, conflicting
+            options, or an option without effect.
+    """
+    said = _fields(asked)
+    base = named_recipe(asked.name or default)
+    iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
+    if asked.epochs is not None and iterations is not None:
+        raise ResnetlabError("both epochs and iterations are given; give one of them")
+    batch_size = _one_of("batch_size", asked.batch_size, said.get("batch_size"))
+    notes: list[str] = []
+    if asked.epochs is not None and (batch_size or base.batch_size) > images:
+        if batch_size:
+            raise ResnetlabError(
+                f"batches of {batch_size} images are larger than the {images:,} training images, so no number of "
+                f"steps is {asked.epochs} epochs; give a batch size of at most {images:,}, or iterations"
+            )
+        asked = replace(asked, batch_size=images)
+    usual = base
+    parts: dict[str, Any] = {
+        name: said[name] for name in ("batch_size", "accumulate", "statistics_over") if name in said
+    }
+    base = _with_batch_size(base, asked.batch_size, parts) if asked.batch_size else replace(base, **parts)
+    if asked.image_size and not _resident(base, said):
+        _one_of("image_size", asked.image_size, said.get("crop_size"))
+        base = base.for_crop_size(asked.image_size)
+    base = _of_length(base, usual, asked, iterations, images)
+    if asked.batch_size and base.batch_size != usual.batch_size:
+        rate = said.get("learning_rate", base.learning_rate)
+        notes.append(
+            f"batches of {base.batch_size} images in place of {usual.batch_size}: learning rate {rate:g} in place of "
+            f"{usual.learning_rate:g}"
+        )
+    recipe = replace(base, **said)
+    _refuse_without_effect(recipe, said, started)
+    return Resolved(recipe, tuple(notes))
+
+
+def named_recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        ResnetlabError: unknown; the message has similar names.
+    """
+    if name not in RECIPES:
+        raise ResnetlabError(f"unknown recipe {name!r}: {near_matches(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def is_resident(asked: RecipeOptions, default: str) -> bool:
+    """Whether the recipe keeps images in memory; needed before they are read."""
+    return _resident(named_recipe(asked.name or default), _fields(asked))
+
+
+def describe(recipe: Recipe, images: int, image_shape: tuple[int, int, int] | None = None) -> str:
+    """One line that describes the training; `image_shape` is (channels, height, width) of images in memory."""
+    height, width = image_shape[1:] if image_shape else (recipe.crop_size, recipe.crop_size)
+    epochs = recipe.iterations * recipe.batch_size / images
+    rate = f"learning rate {recipe.learning_rate:g}"
+    if recipe.schedule == "cosine":
+        rate += ", cosine to 0"
+    elif recipe.drops:
+        rate += f", a tenth after steps {', '.join(f'{drop:,}' for drop in recipe.drops)}"
+    if recipe.warmup_rate is not None:
+        rate += f", {recipe.warmup_rate:g} until the training error is below {recipe.warmup_error:g} %"
+    return (
+        f"recipe {recipe.name}: {recipe.iterations:,} steps of {recipe.batch_size} images of {width}x{height} pixels "
+        f"({epochs:.1f} epochs), {rate}, {recipe.precision}"
+    )
+
+
+def changed_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields that differ from the named recipe scaled to the same number of steps."""
+    usual = asdict(RECIPES[recipe.name].scaled(recipe.iterations))
+    return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
+
+
+def _of_length(base: Recipe, usual: Recipe, asked: RecipeOptions, iterations: int | None, images: int) -> Recipe:
+    """The schedule scaled to the requested steps, or to the recipe's steps for this number of images."""
+    by_data = LENGTHS.get(base.name)
+    apart = 0
+    if iterations is not None:
+        steps = iterations
+        apart = min(round(images / base.batch_size), iterations // 10)
+    elif asked.epochs is not None:
+        steps = max(1, round(asked.epochs * images / base.batch_size))
+        apart = round(images / base.batch_size)
+    else:
+        steps = by_data(usual, images) if by_data else usual.iterations
+        if asked.batch_size:
+            steps = max(1, round(steps * usual.batch_size / base.batch_size))
+        apart = round(images / base.batch_size) if base.name == "short" else 0
+    found = base.scaled(steps)
+    return replace(found, report_every=max(found.report_every, apart))
+
+
+def _with_batch_size(recipe: Recipe, batch_size: int, parts: dict[str, Any]) -> Recipe:
+    """Another batch size, with the learning rate in proportion (Goyal et al., 2017)."""
+    share = batch_size / recipe.batch_size
+    warmup_rate = None if recipe.warmup_rate is None else recipe.warmup_rate * share
+    rate = recipe.learning_rate * share
+    return replace(recipe, **parts, batch_size=batch_size, learning_rate=rate, warmup_rate=warmup_rate)
+
+
+def _resident(base: Recipe, said: dict[str, Any]) -> bool:
+    return bool(said.get("crop", base.crop) == "padded")
+
+
+def _fields(asked: RecipeOptions) -> dict[str, Any]:
+    """Explicit fields, from `field=value` or their own options."""
+    options = {"freeze": asked.freeze, "balance": asked.balance, "accumulate": asked.accumulate}
+    found = parse_fields(asked.fields)
+    for name, value in options.items():
+        if value is not None:
+            _one_of(name, value, found.get(name))
+            found[name] = value
+    return found
+
+
+def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
+    """Parse recipe fields from texts `field=value`.
+
+    Raises:
+        ResnetlabError: wrong form, an unknown field (with similar names), a repeated field, or a wrong type.
+    """
+    known = [field.name for field in fields(Recipe) if field.name != "name"]
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise ResnetlabError(f"cannot set {assignment!r}; write field=value, e.g. learning_rate=0.05")
+        if name not in known:
+            raise ResnetlabError(f"a recipe has no field {name!r}: {near_matches(name, known)}")
+        if name in found:
+            raise ResnetlabError(f"the recipe's field {name} is given twice")
+        found[name] = _parse(name, text)
+    return found
+
+
+def _one_of(name: str, option: T | None, field: T | None) -> T | None:
+    """The value of an option that can be given in two ways.
+
+    Raises:
+        ResnetlabError: it is given both ways.
+    """
+    if option is not None and field is not None:
+        raise ResnetlabError(f"{name} is given twice, as {option} and as the field's value {field}; give it once")
+    return option if option is not None else field
+
+
+def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) -> None:
+    values = asdict(recipe)
+    for name in said:
+        if name in USED_BY:
+            other, needed = USED_BY[name]
+            if values[other] not in needed:
+                raise ResnetlabError(
+                    f"the recipe's field {name} takes no effect with {other} {values[other]}; it is for "
+                    f"{' and '.join(needed)}"
+                )
+        if name in ("warmup_error", "warmup_window") and recipe.warmup_rate is None:
+            raise ResnetlabError(f"the recipe's field {name} takes no effect without warmup_rate")
+        if name == "normalise" and started:
+            raise ResnetlabError(
+                "the recipe's field normalise takes no effect here: the starting weights define the normalisation"
+            )
+
+
+def _parse(name: str, text: str) -> object:
+    kind = get_type_hints(Recipe)[name]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(",") if part)
+        if kind == float | None:
+            return None if text.lower() == "none" else float(text)
+        if kind in (int, float, str):
+            return kind(text)
+        return {choice: choice for choice in get_args(kind)}[text]
+    except (KeyError, ValueError):
+        forms = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            float | None: "a number or none",
+            tuple[int, ...]: "whole numbers with commas",
+        }
+        form = forms.get(kind) or " or ".join(get_args(kind))
+        raise ResnetlabError(f"{name}={text}: the value must be {form}") from None

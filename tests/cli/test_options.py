@@ -1,0 +1,304 @@
+"""An option takes effect or is refused: every option of every command, tried against the same command without it."""
+
+import hashlib
+import inspect
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnetlab.cli import data, embedding, ensembling, evaluation, main, networks, reproduce, train, weights
+from resnetlab.cli.command import OTHER_NAMES
+from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.evaluation.scores import Scored
+from resnetlab.models.modelfile import Model, save
+from resnetlab.networks.resnet import build
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train.train,
+    "evaluate": evaluation.evaluate,
+    "embed": embedding.embed,
+    "predict": weights.predict_,
+    "import": weights.import_,
+    "export": weights.export,
+    "ensemble": ensembling.ensemble_,
+    "networks": networks.networks,
+    "check-data": data.check_data,
+    "pack": data.pack,
+    "reproduce": reproduce.reproduce,
+}
+PHOTOS = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern", "--image-size")
+PHOTOS += ("32", "--batch-size", "8", "--iterations", "2")
+ARRAYS = ("train", "--data", "tiny.npz", "--network", "cifar_resnet8-narrow4")
+DIGITS = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2")
+EVALUATE = ("evaluate", "model.safetensors", "--data", "photos", "--out", "e")
+PREDICT = ("predict", "model.safetensors", "photos/test/bee")
+IMPORT = ("import", "theirs.pth", "--out", "imported.safetensors")
+BEFORE: dict[tuple[str, ...], tuple[int, str, Any]] = {}
+"""What came of a command without options, which several options are tried against."""
+REFUSED = "refused"
+TAKES_EFFECT = "takes effect"
+
+# Of every option: the command without it, the words that it is given by, and what is to happen
+CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
+    (DIGITS, "data", ("digits",), TAKES_EFFECT),
+    (DIGITS, "network", ("cifar_plain8-narrow4",), TAKES_EFFECT),
+    (PHOTOS, "from", ("model.safetensors",), REFUSED),
+    (PHOTOS, "from", ("narrow.safetensors",), TAKES_EFFECT),
+    (DIGITS, "shortcut", ("B",), TAKES_EFFECT),
+    (DIGITS, "version", ("v1.5",), REFUSED),
+    (("train", "--data", "digits", "--from", "narrow.safetensors"), "shortcut", ("B",), REFUSED),
+    (("train", "--data", "photos", "--from", "narrow.safetensors"), "version", ("v1.5",), REFUSED),
+    (("train", "--data", "photos", "--from", "narrow.safetensors"), "narrow", ("2",), REFUSED),
+    (DIGITS, "narrow", ("8",), REFUSED),  # the name says another
+    ((*DIGITS[:4], "cifar_resnet8", *DIGITS[5:]), "narrow", ("8",), TAKES_EFFECT),
+    (DIGITS, "seed", ("1",), TAKES_EFFECT),
+    (DIGITS, "out", ("elsewhere",), TAKES_EFFECT),
+    (DIGITS, "on-bad", ("skip",), REFUSED),
+    (("train", "--data", "broken", *PHOTOS[3:]), "on-bad", ("skip",), TAKES_EFFECT),
+    (DIGITS, "data-dir", ("x",), REFUSED),
+    (DIGITS, "tensorboard", (), TAKES_EFFECT),
+    (DIGITS, "recipe", ("cifar",), TAKES_EFFECT),
+    (DIGITS, "epochs", ("1",), REFUSED),
+    (ARRAYS, "epochs", ("1",), TAKES_EFFECT),
+    (ARRAYS, "iterations", ("3",), TAKES_EFFECT),
+    (DIGITS, "batch-size", ("64",), TAKES_EFFECT),
+    (DIGITS, "image-size", ("16",), REFUSED),
+    (PHOTOS, "image-size", ("40",), TAKES_EFFECT),
+    (DIGITS, "freeze", ("layer1",), TAKES_EFFECT),
+    (PHOTOS, "balance", ("sampling",), TAKES_EFFECT),
+    (DIGITS, "balance", ("sampling",), TAKES_EFFECT),
+    (DIGITS, "balance", ("loss",), TAKES_EFFECT),
+    (DIGITS, "accumulate", ("2",), TAKES_EFFECT),
+    (DIGITS, "set", ("normalise=imagenet",), REFUSED),  # grey images
+    ((*ARRAYS, "--iterations", "2"), "set", ("normalise=imagenet",), TAKES_EFFECT),
+    (DIGITS, "set", ("flip=true",), TAKES_EFFECT),
+    (DIGITS, "set", ("colour=0.1",), REFUSED),
+    (DIGITS, "device", ("cuda",), REFUSED),
+    (DIGITS, "threads", ("3",), TAKES_EFFECT),
+    (DIGITS, "workers", ("3",), REFUSED),
+    (PHOTOS, "workers", ("3",), TAKES_EFFECT),
+    (DIGITS, "compile", ("no",), TAKES_EFFECT),
+    (DIGITS, "capture", ("yes",), TAKES_EFFECT),
+    (PHOTOS, "capture", ("yes",), REFUSED),
+    (DIGITS, "recompute", ("yes",), TAKES_EFFECT),
+    (EVALUATE, "protocol", ("ten-crop",), TAKES_EFFECT),
+    (EVALUATE, "scales", ("40",), REFUSED),
+    ((*EVALUATE, "--protocol", "dense"), "scales", ("40",), TAKES_EFFECT),
+    (EVALUATE, "out", ("f",), TAKES_EFFECT),
+    (EVALUATE, "data", ("other",), TAKES_EFFECT),
+    (EVALUATE, "split", ("train",), TAKES_EFFECT),
+    (EVALUATE, "split", ("validation",), REFUSED),
+    (EVALUATE, "data-dir", ("x",), REFUSED),
+    (("evaluate", "model.safetensors", "--data", "broken", "--out", "e"), "on-bad", ("skip",), TAKES_EFFECT),
+    (EVALUATE, "precision", ("bfloat16",), TAKES_EFFECT),
+    (EVALUATE, "device", ("cuda",), REFUSED),
+    (EVALUATE, "batch-size", ("1",), TAKES_EFFECT),
+    (EVALUATE, "threads", ("3",), TAKES_EFFECT),
+    (EVALUATE, "workers", ("3",), TAKES_EFFECT),
+    (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "out", ("g.npz",), TAKES_EFFECT),
+    (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "device", ("cuda",), REFUSED),
+    (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "batch-size", ("1",), TAKES_EFFECT),
+    (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "threads", ("3",), TAKES_EFFECT),
+    (PREDICT, "csv", ("p.csv",), TAKES_EFFECT),
+    (PREDICT, "top", ("2",), TAKES_EFFECT),
+    (PREDICT, "engine", ("onnxruntime",), TAKES_EFFECT),
+    ((*PREDICT, "--precision", "float32"), "precision", ("bfloat16",), TAKES_EFFECT),
+    ((*PREDICT, "--engine", "onnxruntime"), "precision", ("bfloat16",), REFUSED),
+    (PREDICT, "device", ("cuda",), REFUSED),
+    (PREDICT, "batch-size", ("1",), TAKES_EFFECT),
+    (PREDICT, "threads", ("3",), TAKES_EFFECT),
+    (IMPORT, "out", ("other.safetensors",), TAKES_EFFECT),
+    (IMPORT, "as", ("resnet34",), REFUSED),
+    (IMPORT, "shortcut", ("C",), REFUSED),
+    (IMPORT, "version", ("v1.5",), REFUSED),  # it has no bottlenecks
+    (IMPORT, "zero-channels", ("both",), REFUSED),  # its shortcuts are not option A
+    (IMPORT, "classes", ("names.txt",), TAKES_EFFECT),
+    ((*IMPORT, "--std", "1"), "mean", ("0.5",), TAKES_EFFECT),
+    (IMPORT, "std", ("0.5",), TAKES_EFFECT),
+    (IMPORT, "resize", ("300",), TAKES_EFFECT),
+    (IMPORT, "crop", ("200",), TAKES_EFFECT),
+    (IMPORT, "interpolation", ("bicubic",), TAKES_EFFECT),
+    (IMPORT, "entry", ("model_ema",), REFUSED),
+    (("import", "several.pth", "--out", "i.safetensors"), "entry", ("model",), TAKES_EFFECT),
+    (("export", "model.safetensors", "--to", "onnx"), "to", ("timm",), REFUSED),
+    (("export", "model.safetensors", "--to", "onnx"), "out", ("o.onnx",), TAKES_EFFECT),
+    (("export", "model.safetensors", "--to", "onnx"), "int8", ("photos",), TAKES_EFFECT),
+    (("export", "model.safetensors", "--to", "timm"), "int8", ("photos",), REFUSED),
+    (("ensemble", "a.safetensors", "b.safetensors"), "choose", ("1",), TAKES_EFFECT),
+    (("ensemble", "a.safetensors", "b.safetensors"), "by", ("top-1",), REFUSED),
+    (("ensemble", "a.safetensors", "b.safetensors", "--choose", "1"), "by", ("top-1",), TAKES_EFFECT),
+    (("ensemble", "a.safetensors", "b.safetensors"), "out", ("c.safetensors",), TAKES_EFFECT),
+    (("networks", "resnet18"), "shortcut", ("A",), TAKES_EFFECT),
+    (("networks",), "shortcut", ("A",), REFUSED),
+    (("networks", "resnet50"), "version", ("v1.5",), TAKES_EFFECT),
+    (("networks", "resnet18"), "version", ("v1.5",), REFUSED),
+    (("networks", "resnet18"), "image-size", ("128",), TAKES_EFFECT),
+    (("networks",), "image-size", ("128",), REFUSED),
+    (("check-data", "photos"), "csv", ("c.csv",), TAKES_EFFECT),
+    (("check-data", "photos"), "threads", ("3",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "out", ("q",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
+]
+ELSEWHERE = {"reproduce": "tests/experiments/test_catalogue.py, entry by entry"}
+
+
+def options(kind: Any) -> Iterator[str]:
+    """The options of a command, as they are typed."""
+    hints = get_type_hints(kind, include_extras=False)
+    names = [f.name for f in fields(kind)] if is_dataclass(kind) else list(inspect.signature(kind).parameters)
+    for name in names:
+        if is_dataclass(hints[name]):
+            yield from options(hints[name])
+        else:
+            positional = not is_dataclass(kind) and (
+                inspect.signature(kind).parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY
+            )
+            if not positional:
+                yield OTHER_NAMES.get((kind, name), {}).get("name", name.rstrip("_")).replace("_", "-")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ELSEWHERE])
+def test_every_option_is_tried(name: str) -> None:
+    assert {option for words, option, _, _ in CASES if words[0] == name} == set(options(COMMANDS[name]))
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data and models of every kind that a command takes, small."""
+    folder = tmp_path_factory.mktemp("material")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 4), ("test", 3)):
+        for number, label in enumerate(("ant", "bee", "cow")):
+            (folder / "photos" / part / label).mkdir(parents=True)
+            for k in range(count + number * (part == "train")):
+                pixels = random.integers(0, 120, (50, 60, 3))
+                pixels[..., number] += 100
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / part / label / f"{k}.jpg")
+    shutil.copytree(folder / "photos", folder / "broken")
+    (folder / "broken" / "test" / "ant" / "0.jpg").write_bytes(b"x")
+    shutil.copytree(folder / "photos" / "test", folder / "other")
+    arrays = {f"{kind}_{part}": array for part, n in (("train", 40), ("test", 10)) for kind, array in {
+        "x": random.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8), "y": np.arange(n) % 4}.items()}  # fmt: skip
+    np.savez(folder / "tiny.npz", **arrays)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    about = Preprocessing.by_channel(Fit.square(40, 32), (0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
+    for name, network in (("model", "cifar_resnet8"), ("narrow", "cifar_resnet8-narrow4")):
+        save(Model(build(network, num_classes=3), about, ("ant", "bee", "cow"), {}), folder / f"{name}.safetensors")
+    theirs = build("resnet18", num_classes=3)
+    torch.save(theirs.state_dict(), folder / "theirs.pth")
+    torch.save({"model": theirs.state_dict(), "model_ema": theirs.state_dict()}, folder / "several.pth")
+    (folder / "names.txt").write_text("ant\nbee\ncow\n")
+    for seed, name in enumerate(("a", "b")):
+        logits = torch.randn(30, 7, generator=torch.Generator().manual_seed(seed))
+        names, classes = tuple(map(str, range(30))), tuple("abcdefg")
+        Scored(logits, torch.arange(30) % 7, names, classes, {"model": name}).save(folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def outcome(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, tuple[str, ...]], tuple[int, str, object]]:
+    """Exit status, what was printed, and all that came of a command: files, threads, sizes of batches."""
+    monkeypatch.setattr(train, "_show", lambda *arguments: None)
+    monkeypatch.setattr("resnetlab.cli.common.console.width", 300)
+
+    def run(name: str, words: tuple[str, ...]) -> tuple[int, str, object]:
+        folder = tmp_path / name
+        shutil.copytree(material, folder, copy_function=os.link)  # commands replace files, and change none
+        monkeypatch.chdir(folder)
+        seen: list[object] = []
+        _spy(monkeypatch, seen)
+        monkeypatch.setattr(sys, "argv", ["resnetlab", *words])
+        status = 0
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        shown = capsys.readouterr()
+        text = re.sub(r"\d+\.\d+ (s|images/s)|\d+ ms", "", shown.out)
+        changed = {
+            str(path.relative_to(folder)): _content(path)
+            for path in folder.rglob("*")
+            if path.is_file() and not (material / path.relative_to(folder)).exists()
+        }
+        return status, shown.err, (text.replace(str(folder), ""), changed, seen)
+
+    return run
+
+
+def _spy(monkeypatch: pytest.MonkeyPatch, seen: list[object]) -> None:
+    """Note what changes no numbers: threads that are set or started, sizes of batches."""
+    from resnetlab.data import check, pack, photos, reading
+    from resnetlab.inference import predict
+
+    set_threads = torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: (seen.append(("threads", count)), set_threads(count)))
+    for module in (reading, check, pack):
+        in_order = module.in_order
+
+        def noted(work: Any, items: Any, threads: int, ahead: int, call: Any = in_order) -> Any:
+            seen.append(("readers", threads))
+            return call(work, items, threads, ahead)
+
+        monkeypatch.setattr(module, "in_order", noted)
+    stack = np.stack
+    monkeypatch.setattr(
+        predict.np,
+        "stack",
+        lambda arrays, *axis, **by: (seen.append(("batch", len(arrays))), stack(arrays, *axis, **by))[1],
+    )
+    pool = photos.ThreadPoolExecutor
+    monkeypatch.setattr(photos, "ThreadPoolExecutor", lambda count: (seen.append(("pool", count)), pool(count))[1])
+
+
+def _content(path: Path) -> str:
+    """What a file holds, without what no two runs share."""
+    if path.name in (".lock", "log.jsonl") or "events." in path.name:
+        return ""
+    data = path.read_bytes()
+    data = re.sub(rb'20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ|"threads\\?": \d+', b"", data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "values", "expected"),
+    CASES,
+    ids=[f"{words[0]}-{option}-{k}" for k, (words, option, *_) in enumerate(CASES)],
+)
+def test_it_takes_effect_or_is_refused(
+    outcome: Callable[[str, tuple[str, ...]], tuple[int, str, Any]],
+    words: tuple[str, ...],
+    option: str,
+    values: tuple[str, ...],
+    expected: str,
+) -> None:
+    flag = f"--{option}"
+    if flag in words:  # given in both, with another value
+        place = words.index(flag)
+        changed = (*words[:place], *words[place + 2 :], flag, *values)
+    else:
+        changed = (*words, flag, *values)
+    status, errors, after = outcome("after", changed)
+    if expected == REFUSED:
+        assert status == 2, after
+        assert errors.startswith("error: ")
+        assert errors.count("\n") == 1
+        return
+    assert status in (0, 1 if words[0] == "check-data" else 0), errors
+    if (words, option) == (DIGITS, "data"):  # required: without it the command is refused
+        return
+    before_status, _, before = BEFORE.get(words) or BEFORE.setdefault(words, outcome("before", words))
+    assert (status, after) != (before_status, before)

@@ -1,0 +1,35 @@
+"""A quick start: neither importing the package nor asking for help imports what is heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "PIL")
+LOOK = f"print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+
+
+def heavy(code: str) -> str:
+    """Which heavy packages a new interpreter has imported after this code."""
+    script = f"import atexit, sys\natexit.register(lambda: {LOOK})\n{code}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr.strip()
+
+
+def test_import_is_light() -> None:
+    assert heavy("import resnetlab; resnetlab.ResnetlabError; resnetlab.parse('resnet50')") == ""
+    assert "torch" in heavy("import resnetlab; resnetlab.build")
+
+
+@pytest.mark.parametrize("command", ["", "train", "reproduce", "evaluate", "predict", "import", "check-data"])
+def test_help_is_light(command: str) -> None:
+    words = ["resnetlab", *filter(None, [command]), "--help"]
+    assert heavy(f"from resnetlab.cli import main\nsys.argv = {words}\nmain()") == ""
+
+
+def test_every_public_name_is_there() -> None:
+    import resnetlab
+
+    for name in dir(resnetlab):
+        assert getattr(resnetlab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = resnetlab.nothing

@@ -1,0 +1,177 @@
+"""One resolution of a recipe: the same whatever the order and the way of the options."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.training.named_recipes import CIFAR, FINETUNE, IMAGENET, MODERN, RECIPES
+from resnetlab.training.recipe import Recipe
+from resnetlab.training.resolve import RecipeOptions, describe, resolve
+
+
+def resolved(usual: str, images: int = 4000, *, started: bool = False, **options: object) -> Recipe:
+    return resolve(RecipeOptions(**options), usual, images, started).recipe  # type: ignore[arg-type]
+
+
+def test_nothing_asked_for_is_the_named_recipe() -> None:
+    assert resolved("cifar") == CIFAR
+    assert resolved("cifar", name="digits") == RECIPES["digits"]
+    assert resolved("short").iterations == 1875  # 60 passes
+    assert resolved("finetune", IMAGENET) == FINETUNE
+    assert resolved("modern", IMAGENET // 10).iterations == round(MODERN.iterations * (IMAGENET // 10) / IMAGENET)
+    with pytest.raises(ResnetlabError, match="did you mean cifar"):
+        resolved("cifer")
+
+
+def test_a_batch_size_takes_rate_and_steps_along() -> None:
+    found = resolved("cifar", batch_size=64)
+    assert (found.batch_size, found.learning_rate, found.iterations) == (64, 0.05, 128_000)
+    assert found.drops == (64_000, 96_000)
+    assert resolved("cifar-warmup", batch_size=64).warmup_rate == 0.005
+
+
+def test_a_batch_size_holds_with_steps_by_a_field() -> None:
+    """Once announced as 64 and trained with 128 at a rate of 0.1."""
+    found = resolved("cifar", batch_size=64, fields=("iterations=1000",))
+    assert (found.batch_size, found.learning_rate, found.iterations, found.drops) == (64, 0.05, 1000, (500, 750))
+    assert found == resolved("cifar", batch_size=64, iterations=1000)
+
+
+def test_epochs_are_passes_with_the_batch_size_of_a_field() -> None:
+    """Once half of them."""
+    found = resolved("cifar", 1280, epochs=10, fields=("batch_size=64",))
+    assert (found.batch_size, found.iterations, found.learning_rate) == (64, 200, 0.1)
+
+
+def test_an_image_size_holds_with_steps_by_a_field() -> None:
+    """Once trained at 224."""
+    found = resolved("modern", image_size=128, fields=("iterations=1000",))
+    assert (found.crop_size, found.test_resize, found.iterations) == (128, 146, 1000)
+    assert resolved("paper-imagenet", image_size=112).sides == (128, 240)
+    assert resolved("cifar", image_size=16) == CIFAR  # images in memory are fitted when they are read
+
+
+@pytest.mark.parametrize("images", [1, 15, 63])
+def test_an_epoch_of_few_images_is_one_pass(images: int) -> None:
+    """Once 4.3 of them, of 15 images in batches of 64."""
+    found = resolved("modern", images, epochs=1)
+    assert found.iterations * found.batch_size == images
+    assert found.learning_rate == pytest.approx(MODERN.learning_rate * images / 64)
+    with pytest.raises(ResnetlabError, match=f"batches of 64 images are larger than the {images} training images"):
+        resolved("modern", images, epochs=1, batch_size=64)
+
+
+@given(st.integers(1, 50), st.integers(64, 100_000))
+def test_epochs_are_passes(epochs: int, images: int) -> None:
+    found = resolved("modern", images, epochs=epochs)
+    assert abs(found.iterations * found.batch_size / images - epochs) <= found.batch_size / images / 2
+
+
+@given(st.integers(1, 200), st.integers(128, 100_000))
+def test_tests_cost_less_than_training_however_short(epochs: int, images: int) -> None:
+    found = resolved("short", images, epochs=epochs)
+    assert found.report_every >= images // found.batch_size
+    found = resolved("short", images, iterations=1 + images // 10)
+    assert found.report_every >= min(images // found.batch_size, found.iterations // 10)
+
+
+def test_steps_are_not_rounded_twice() -> None:
+    assert resolved("short", 36, iterations=30) == RECIPES["short"].scaled(30)
+    assert resolved("short", 36, fields=("iterations=30",)) == RECIPES["short"].scaled(30)
+
+
+def test_fields_hold_whatever_else_scales() -> None:
+    fields = ("drops=100,200", "learning_rate=0.3", "report_every=7", "warmup_rate=0.01")
+    found = resolved("cifar", iterations=640, batch_size=64, fields=fields)
+    assert (found.drops, found.learning_rate, found.report_every, found.warmup_rate) == ((100, 200), 0.3, 7, 0.01)
+    assert (found.batch_size, found.iterations) == (64, 640)
+
+
+FIELDS = ("iterations=640", "learning_rate=0.05", "flip=false", "warmup_rate=0.01", "batch_size=64")
+
+
+def test_the_order_of_fields_is_of_no_matter() -> None:
+    expected = replace(
+        CIFAR, iterations=640, learning_rate=0.05, flip=False, warmup_rate=0.01, drops=(320, 480), batch_size=64,
+        report_every=62,
+    )  # fmt: skip
+    assert {resolved("cifar", fields=order) for order in permutations(FIELDS)} == {expected}
+
+
+@given(st.sampled_from([None, 32, 64, 256]), st.sampled_from([None, 100, 5000]), st.sampled_from([None, 2, 4]))
+def test_an_option_and_its_field_are_one(
+    batch_size: int | None, iterations: int | None, accumulate: int | None
+) -> None:
+    options = {"iterations": iterations, "accumulate": accumulate}
+    fields = tuple(f"{name}={value}" for name, value in options.items() if value is not None)
+    assert resolved("cifar", batch_size=batch_size, **options) == resolved(
+        "cifar", batch_size=batch_size, fields=fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"epochs": 1, "iterations": 5}, "both epochs and iterations"),
+        ({"epochs": 1, "fields": ("iterations=5",)}, "both epochs and iterations"),
+        ({"iterations": 6, "fields": ("iterations=5",)}, "iterations is given twice"),
+        ({"batch_size": 6, "fields": ("batch_size=6",)}, "batch_size is given twice"),
+        ({"accumulate": 2, "fields": ("accumulate=4",)}, "accumulate is given twice"),
+        ({"freeze": "layer1", "fields": ("freeze=layer2",)}, "freeze is given twice"),
+        ({"fields": ("flip=true", "flip=false")}, "flip is given twice"),
+        ({"name": "modern", "image_size": 64, "fields": ("crop_size=96",)}, "image_size is given twice"),
+        ({"fields": ("colour=0.1",)}, "colour takes no effect with crop padded"),
+        ({"fields": ("crop_size=32",)}, "crop_size takes no effect with crop padded"),
+        ({"name": "modern", "fields": ("padding=4",)}, "padding takes no effect with crop area"),
+        ({"name": "modern", "fields": ("sides=256,300",)}, "sides takes no effect with crop area"),
+        ({"name": "modern", "fields": ("drops=3",)}, "drops takes no effect with schedule cosine"),
+        ({"fields": ("warmup_error=50",)}, "warmup_error takes no effect without warmup_rate"),
+    ],
+)
+def test_what_contradicts_or_takes_no_effect_is_refused(options: dict[str, object], hint: str) -> None:
+    with pytest.raises(ResnetlabError, match=hint):
+        resolved("cifar", **options)
+
+
+def test_normalisation_is_that_of_the_weights_to_start_from() -> None:
+    with pytest.raises(ResnetlabError, match="the starting weights define the normalisation"):
+        resolved("cifar", started=True, fields=("normalise=imagenet",))
+    assert resolved("cifar", fields=("normalise=imagenet",)).normalise == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("learning_rate", "field=value"),
+        ("learnig_rate=1", "did you mean learning_rate"),
+        ("batch_size=ten", "a whole number"),
+        ("batch_size=0", "at least 1"),
+        ("flip=maybe", "true or false"),
+        ("learning_rate=-1", "more than 0"),
+        ("learning_rate=nan", "more than 0"),
+        ("drops=3,1", "ascending"),
+        ("precision=float8", "float32 or tfloat32 or bfloat16"),
+        ("name=x", "no field 'name'"),
+        ("iterations=0", "at least 1"),
+    ],
+)
+def test_fields_that_cannot_be(text: str, hint: str) -> None:
+    with pytest.raises(ResnetlabError, match=hint):
+        resolved("cifar", fields=(text,))
+
+
+def test_what_will_be_used_is_said() -> None:
+    text = describe(resolved("modern", 1280, image_size=128, epochs=5), 1280)
+    assert text == (
+        "recipe modern: 100 steps of 64 images of 128x128 pixels (5.0 epochs), learning rate 0.03125, cosine to 0, "
+        "float32"
+    )
+    small = describe(resolved("digits"), 1297, (1, 8, 8))
+    assert "1,000 steps of 128 images of 8x8 pixels (98.7 epochs), learning rate 0.05, a tenth after steps" in small
+    assert "0.01 until the training error is below 80 %" in small
+    notes = resolve(RecipeOptions(batch_size=64), "cifar", 4000).notes
+    assert notes == ("batches of 64 images in place of 128: learning rate 0.05 in place of 0.1",)
