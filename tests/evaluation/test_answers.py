@@ -71,3 +71,10 @@ def test_the_cause_of_chance_is_told_from_the_answers() -> None:
     assert likely_cause(guessed).startswith("Likely causes")
     few = Answers.of_logits(torch.rand(8, 8, generator=generator), torch.arange(8), CLASSES)
     assert "another order:" not in likely_cause(few)  # any answers to one image a class look like an order
+
+
+def test_guessing_between_two_classes_is_not_taken_for_another_order() -> None:
+    labels = torch.arange(40) % 2
+    for taken in (torch.zeros(40, dtype=torch.long), (torch.arange(40) // 2) % 2):
+        answers = Answers.of_logits(nn.functional.one_hot(taken, 2).float(), labels, ("cat", "dog"))
+        assert "another order:" not in likely_cause(answers)

@@ -16,8 +16,10 @@ def likely_cause(found: Answers) -> str:
     total = matrix.sum()
     if total >= PER_CLASS * len(np.unique(found.labels)):
         rows, columns = linear_sum_assignment(matrix, maximize=True)
-        if matrix[rows, columns].sum() / total > RIGHT_ELSEWHERE:
-            here = next(k for k in np.argsort(-matrix[rows, columns]) if rows[k] != columns[k])
+        moved = np.flatnonzero(rows != columns)
+        guessed = max(2 / len(found.classes), matrix.sum(0).max() / total + 0.1)  # well above what luck gives
+        if len(moved) and matrix[rows, columns].sum() / total > max(RIGHT_ELSEWHERE, min(guessed, 0.75)):
+            here = moved[np.argmax(matrix[rows[moved], columns[moved]])]
             truth, taken = found.classes[rows[here]], found.classes[columns[here]]
             share = matrix[rows[here], columns[here]] / matrix[rows[here]].sum()
             return (
