@@ -146,6 +146,16 @@ def test_a_process_that_dies_is_started_again(photos: Path, tmp_path: Path) -> N
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_the_evaluation_of_a_run_of_several_processes_has_all_test_images(tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2", "--threads", "1"]
+    children = processes.in_two(processes.command, [*words, "--out", str(tmp_path / "run")], folder=tmp_path)
+    assert [child.wait() for child in children] == [0, 0], [child.text() for child in children]
+    found = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (found["images"], found["unreadable"]) == (result["test_images"], 0)
+    assert found["top1_error"] == pytest.approx(result["test_error"])
+
+
 @pytest.mark.parametrize("balance", ["none", "loss"])
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole_but_for_batch_statistics(

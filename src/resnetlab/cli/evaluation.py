@@ -11,6 +11,7 @@ from resnetlab.choices import DeviceName, OnBad, ProtocolName, SplitName, TestPr
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, main_process, print_table, say, watched
 from resnetlab.errors import ResnetlabError
+from resnetlab.runs.settings import Settings
 
 if TYPE_CHECKING:
     from resnetlab.evaluation.answers import Answers
@@ -115,22 +116,21 @@ def evaluate(
         say(f"Numbers, scores, tables, confusion matrix and the most confident mistakes: {out}")
 
 
-def evaluation_of_run(folder: Path) -> None:
-    """Evaluate a finished run on its test images into its folder, unless this was done."""
-    from resnetlab.evaluation.evaluate import images_for
-    from resnetlab.evaluation.protocol import protocol as chosen_protocol
-    from resnetlab.models.modelfile import load
+def evaluation_of_run(folder: Path, settings: Settings) -> None:
+    """Evaluate a finished run on its test images into its folder, unless this was done; in all processes together."""
     from resnetlab.runs.folder import evaluation_folder
+    from resnetlab.runs.scores_of_run import score_run
     from resnetlab.runs.settings import choose_device
+    from resnetlab.training.distributed import World, any_of, joined
 
-    if evaluation_folder(folder).exists():
-        return
-    trained = load(folder)
-    source, data_dir = _source(folder, trained, TestData())
-    images = images_for(trained, source, data_dir, "test", "skip")
-    chosen = chosen_protocol("center", trained.preprocessing.fit)
-    scored, _ = _tested(trained, images, chosen, TestSettings(), folder, choose_device("auto"))
-    write(evaluation_folder(folder), trained, images, scored)
+    device = World.here().device(choose_device(settings.device).type)
+    with joined(device):
+        if any_of(evaluation_folder(folder).exists(), device):
+            return
+        watch = lambda items, total: watched(items, "evaluating", total)
+        found = score_run(folder, "center", settings.device, settings.workers, "skip", watch)
+    if main_process:
+        write(evaluation_folder(folder), found.model, found.images, found.scored)
 
 
 def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:

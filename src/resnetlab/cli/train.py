@@ -12,7 +12,6 @@ from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
 if TYPE_CHECKING:
-    from resnetlab.data.dataset import Dataset
     from resnetlab.runs.spec import RunSpec
 
 
@@ -65,7 +64,6 @@ def train(
     from resnetlab.cli.terminal import Monitor
     from resnetlab.data.named import DataSource
     from resnetlab.models.importing import read_model
-    from resnetlab.runs.finished import finished_runs
     from resnetlab.runs.run import run
     from resnetlab.runs.settings import crowded
     from resnetlab.runs.spec import RunSpec, default_recipe, network_of
@@ -92,12 +90,11 @@ def train(
         for progress in run(spec, folder, settings, dataset):
             monitor.show(chosen.label, progress)
             write()
-    if main_process and finished_runs([folder]):
-        _show(spec, folder, dataset)
+    _show(spec, folder, settings)
 
 
-def _show(spec: "RunSpec", folder: Path, dataset: "Dataset") -> None:
-    """Print the table of a run; write its curves and its evaluation by class."""
+def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
+    """Print the table of a finished run; write its curves and its evaluation by class."""
     from resnetlab.cli.evaluation import evaluation_of_run
     from resnetlab.experiments.depth import error_table
     from resnetlab.experiments.learning_curves import run_figure
@@ -106,9 +103,10 @@ def _show(spec: "RunSpec", folder: Path, dataset: "Dataset") -> None:
     from resnetlab.runs.folder import picture_file
     from resnetlab.tasks.classification import CLASSIFICATION
 
-    finished = finished_runs([folder])[folder]
-    print_table(error_table([finished]))
-    draw(run_figure(finished), picture_file(folder))
+    if main_process:
+        (finished,) = finished_runs([folder]).values()
+        print_table(error_table([finished]))
+        draw(run_figure(finished), picture_file(folder))
     if spec.task == CLASSIFICATION:
-        evaluation_of_run(folder)
+        evaluation_of_run(folder, settings)
     say(f"Model, curves, metrics, sample of training images, evaluation by class: {folder}")

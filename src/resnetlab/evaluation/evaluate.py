@@ -116,14 +116,14 @@ def evaluate(
 ) -> tuple[Scored, str]:
     """Scores of all images by a protocol, in the order of the images, and a remark on names of classes.
 
-    Under torchrun each process takes its share, and all get the same scores. Images that cannot be read are left out.
-    `watch` wraps what this process reads, for progress.
+    Connected processes of torchrun take a share each, and all get the same scores. Images that cannot be read are
+    left out. `watch` wraps what this process reads, for progress.
 
     Raises:
         ResnetlabError: classes that the model has not, an image that cannot be read, or none that can.
     """
     table, remark = by_name(torch.arange(len(images.classes)), images.classes, model.classes)
-    here = World.here()
+    here = World.connected()
     numbers, seen = torch.arange(here.rank, len(images), here.size), torch.zeros(len(images))
 
     def cut() -> Iterator[Numbered]:

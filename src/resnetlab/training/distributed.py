@@ -37,6 +37,11 @@ class World:
             return cls()
         return cls(*(int(os.environ[name]) for name in names))
 
+    @classmethod
+    def connected(cls) -> "World":
+        """The processes that can communicate now: within `joined` those of torchrun, otherwise this one alone."""
+        return cls.here() if dist.is_initialized() else cls()
+
     @property
     def main(self) -> bool:
         """Whether this process writes and prints (rank 0)."""
