@@ -13,12 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from resnetlab.data.dataset import Pixels
 from resnetlab.data.named import DataSource
+from resnetlab.data.named import load as load_data
 from resnetlab.errors import FailedElsewhereError, Interrupted, ResnetlabError
+from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import parse
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
+from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.named_recipes import MODERN
 from resnetlab.training.recipe import Recipe
@@ -154,6 +158,10 @@ def test_the_evaluation_of_a_run_of_several_processes_has_all_test_images(tmp_pa
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (found["images"], found["unreadable"]) == (result["test_images"], 0)
     assert found["top1_error"] == pytest.approx(result["test_error"])
+    model, test = load(tmp_path / "run"), load_data("digits").test
+    assert isinstance(test, Pixels)
+    metrics = CLASSIFICATION.test(model.network, [(model.preprocessing(test.pixels), test.labels)]).metrics
+    assert metrics["loss"] == pytest.approx(result["test_loss"])  # with the statistics that are saved
 
 
 @pytest.mark.parametrize("balance", ["none", "loss"])

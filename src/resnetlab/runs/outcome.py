@@ -14,7 +14,7 @@ from resnetlab.runs.folder import Line, RunFolder
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import Batches
-from resnetlab.training.distributed import gathered
+from resnetlab.training.distributed import gathered, share_buffers
 from resnetlab.training.loop import State, parts_up_to
 from resnetlab.training.provenance import environment
 
@@ -37,7 +37,8 @@ def ended_early(points: list[Line], spec: RunSpec) -> bool:
 
 
 def test_all(task: Task, network: nn.Module, batches: Batches) -> dict[str, float]:
-    """Metrics of each test split."""
+    """Metrics of each test split, by rank 0's network."""
+    share_buffers(network)
     return {
         f"{split}_{name}": value
         for split, prepared in batches.tests.items()

@@ -135,6 +135,13 @@ def parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if dist.is_initialized() else network
 
 
+def share_buffers(network: nn.Module) -> None:
+    """Give every process rank 0's buffers, which are those that it saves: each has its own after a training step."""
+    if dist.is_initialized():
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def gradients_later(network: nn.Module) -> AbstractContextManager[Any]:
     """A context in which gradients are accumulated without communication."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
