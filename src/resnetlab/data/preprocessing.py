@@ -156,14 +156,23 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data)) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-        if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return upright(file)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         unknown = "not an image format that Pillow knows" if data else "the file is empty"
         reason = unknown if isinstance(error, UnidentifiedImageError) else error
         raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A decoded copy of an image, rotated upright by its EXIF orientation; 16 bits become 8.
+
+    Raises:
+        OSError, SyntaxError, ValueError: its file is damaged.
+    """
+    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
 
 

@@ -1,18 +1,17 @@
 """The classes of images, decoded by threads while the network runs."""
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from resnetlab.data.preprocessing import Fit, is_image, read_image
+from resnetlab.data.ahead import in_order
+from resnetlab.data.preprocessing import Fit, is_image, read_image, upright
 from resnetlab.errors import ResnetlabError
 from resnetlab.inference.engines import Engine, open_engine
 from resnetlab.models.modelfile import Model
@@ -96,25 +95,15 @@ def read_batches(
 ) -> Iterator[list[tuple[Source, np.ndarray | str]]]:
     """Fitted pixels of images in order and in batches, read ahead by threads."""
 
-    def read(image: Path | Image.Image) -> np.ndarray | str:
+    def read(image: Source) -> tuple[Source, np.ndarray | str]:
         try:
-            return fit(read_image(image) if isinstance(image, Path) else _upright(image))
+            return image, fit(read_image(image) if isinstance(image, Path) else upright(image))
         except (ResnetlabError, OSError) as error:
-            return str(error)
+            return image, str(error)
 
-    waiting: deque[tuple[Source, Future[np.ndarray | str]]] = deque()
-    todo = iter(images)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            while True:
-                more = islice(todo, AHEAD * batch_size - len(waiting))
-                waiting.extend([(image, pool.submit(read, image)) for image in more])
-                if not waiting:
-                    return
-                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                yield [(image, future.result()) for image, future in batch]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    found = in_order(read, images, os.cpu_count() or 1, AHEAD * batch_size)
+    while batch := list(islice(found, batch_size)):
+        yield batch
 
 
 def _predictions(
@@ -148,11 +137,3 @@ def _source(image: object) -> Path | Image.Image:
             "expected uint8 from 0 to 255 of shape (height, width, channels) or (height, width)"
         )
     return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """A Pillow image as `read_image` reads one from a file: turned by its EXIF orientation, 16 bits scaled to 8."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetlab.networks.architecture import Architecture
+from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
 
 
@@ -59,12 +60,11 @@ def layer_costs(network: nn.Module, image: tuple[int, int, int]) -> list[LayerCo
         for module in network.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    training, device = network.training, next(network.parameters()).device
+    device = next(network.parameters()).device
     try:
-        with torch.no_grad():
+        with modes_kept(network), torch.no_grad():
             network.eval()(torch.empty(1, *image, device=device))
     finally:
-        network.train(training)
         for hook in hooks:
             hook.remove()
     return costs

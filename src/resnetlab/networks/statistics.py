@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.networks.modes import modes_kept
 
 
 @torch.no_grad()
@@ -121,16 +122,14 @@ def _merge_over_processes(network: nn.Module, moments: dict[nn.BatchNorm2d, Mome
 @contextmanager
 def _in_training_mode(network: nn.Module, frozen: Collection[nn.Module]) -> Iterator[None]:
     """Within this context all but the frozen modules train; then modes and batch-norm buffers are as before."""
-    modes = [(module, module.training) for module in network.modules()]
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
-    for module, _ in modes:
-        if module not in frozen:
-            module.training = True
     try:
-        yield
+        with modes_kept(network):
+            for module in network.modules():
+                if module not in frozen:
+                    module.training = True
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for buffer, before in buffers:
             buffer.copy_(before)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from resnetlab.data.dataset import Dataset
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.modes import in_evaluation_mode
+from resnetlab.networks.modes import modes_kept
 from resnetlab.training.distributed import summed
 from resnetlab.training.loop import Loss
 from resnetlab.training.recipe import Recipe
@@ -87,7 +87,8 @@ class Task:
         """
         device = next(network.parameters()).device
         totals = torch.zeros(2 + len(self.metrics), dtype=torch.float64, device=device)
-        with in_evaluation_mode(network), torch.no_grad():
+        with modes_kept(network), torch.no_grad():
+            network.eval()
             for images, targets in batches:
                 outputs = network(images).float()
                 loss = self.test_loss(outputs, targets).double()[None]

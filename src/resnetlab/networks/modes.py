@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Restore the training and evaluation modes of a network's modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,9 @@ from torch import nn
 
 
 @contextmanager
-def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Within this context the network is in evaluation mode; then each part is in its own again."""
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Within this context modes may be changed; afterwards each module is in its own again."""
     modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     try:
         yield
     finally:
