@@ -78,3 +78,19 @@ def test_guessing_between_two_classes_is_not_taken_for_another_order() -> None:
     for taken in (torch.zeros(40, dtype=torch.long), (torch.arange(40) // 2) % 2):
         answers = Answers.of_logits(nn.functional.one_hot(taken, 2).float(), labels, ("cat", "dog"))
         assert "another order:" not in likely_cause(answers)
+
+
+def test_one_answer_for_all_images_is_not_taken_for_another_order() -> None:
+    labels, taken = (torch.arange(40) % 10 == 0).long(), torch.ones(40, dtype=torch.long)  # nine in ten are cats
+    answers = Answers.of_logits(nn.functional.one_hot(taken, 2).float(), labels, ("cat", "dog"))
+    assert answers.at_chance
+    assert "100% of the images are taken for dog" in likely_cause(answers)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_few_classes_in_another_order_are_told(count: int) -> None:
+    labels = torch.arange(60) % count
+    logits = nn.functional.one_hot((labels + 1) % count, count).float()
+    assert "another order: 100% of c0 is taken for c1" in likely_cause(
+        Answers.of_logits(logits, labels, tuple(f"c{k}" for k in range(count)))
+    )

@@ -7,6 +7,8 @@ from resnetlab.evaluation.answers import Answers
 
 PER_CLASS = 10  # images, on average, from which a mapping of classes can be told from luck
 RIGHT_ELSEWHERE = 0.3  # of the images, by the best mapping of true classes to predicted ones
+OF_FEW = 0.75  # at most, of the images, by the best mapping of a few classes; of two, a random one gives half
+ABOVE = 0.1  # of the images, beyond those that take the most frequent class: one answer alone is no mapping
 ALL_THE_SAME = 0.5  # of the images take one class
 
 
@@ -17,14 +19,15 @@ def likely_cause(found: Answers) -> str:
     if total >= PER_CLASS * len(np.unique(found.labels)):
         rows, columns = linear_sum_assignment(matrix, maximize=True)
         moved = np.flatnonzero(rows != columns)
-        guessed = max(2 / len(found.classes), matrix.sum(0).max() / total + 0.1)  # well above what luck gives
-        if len(moved) and matrix[rows, columns].sum() / total > max(RIGHT_ELSEWHERE, min(guessed, 0.75)):
+        right = matrix[rows, columns].sum() / total
+        by_luck = max(min(2 / len(found.classes), OF_FEW), matrix.sum(0).max() / total + ABOVE)
+        if len(moved) and right > max(RIGHT_ELSEWHERE, by_luck):
             here = moved[np.argmax(matrix[rows[moved], columns[moved]])]
             truth, taken = found.classes[rows[here]], found.classes[columns[here]]
             share = matrix[rows[here], columns[here]] / matrix[rows[here]].sum()
             return (
                 f"The classes are in another order: {share:.0%} of {truth} is taken for {taken}, and with classes "
-                f"renamed {matrix[rows, columns].sum() / total:.0%} would be right. Labels in another order than the "
+                f"renamed {right:.0%} would be right. Labels in another order than the "
                 "images (ImageNet's devkit has its own numbers), or class names in another order than the outputs"
             )
     often = int(matrix.sum(0).argmax())
