@@ -1,5 +1,6 @@
-"""Atomic writes: a file is complete or does not exist."""
+"""Files: atomic writes (a file is complete or does not exist), JSON Lines, hashes."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -41,6 +42,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     *lines, _ = path.read_text().split("\n")
     return [json.loads(line) for line in lines]
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -326,7 +326,7 @@ def test_torchvisions_releases_are_known_by_hash(tmp_path: Path, monkeypatch: py
     for name in IMAGENET_NETWORKS:
         for weights in get_model_weights(name):
             digest = weights.url.rsplit("-", 1)[1].removesuffix(".pth")
-            monkeypatch.setattr(importing, "_sha256", lambda _, digest=digest: digest)
+            monkeypatch.setattr(importing, "sha256", lambda _, digest=digest: digest)
             ours, theirs = import_weights(path).model.preprocessing, weights.transforms()
             assert ours.fit == Fit.square(*theirs.resize_size, *theirs.crop_size, theirs.interpolation.value)
             assert ours.mean.flatten().tolist() == pytest.approx(theirs.mean)

@@ -112,7 +112,7 @@ def test_stage_table_of_resnet50_is_table_1() -> None:
     ]
 
 
-DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "resnet152")]  # as 50, but for counts
+DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "resnet152")]  # same kind as 50
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", *DEEP])

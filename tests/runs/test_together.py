@@ -11,7 +11,6 @@ from resnetlab.data.named import DataSource
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import architecture
 from resnetlab.networks.resnet import build
-from resnetlab.runs import several
 from resnetlab.runs.folder import read_curve, read_result
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
@@ -53,8 +52,8 @@ def test_each_runs_numbers_are_as_if_it_ran_alone(specs, tmp_path: Path, setting
 
 def test_images_are_read_once(specs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    read = several.load_source
-    monkeypatch.setattr(several, "load_source", lambda *place: asked.append(place) or read(*place))
+    read = DataSource.load
+    monkeypatch.setattr(DataSource, "load", lambda *place: asked.append(place) or read(*place))
     list(together(specs, tmp_path, ALONE, 4, Wish()))
     assert len(asked) == 1
 

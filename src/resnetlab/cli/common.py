@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -69,8 +69,8 @@ def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
             say(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
 
 
-def at_least_one(**options: int | None) -> None:
-    """Refuse counts below 1.
+def at_least_one(*groups: object, **options: int | None) -> None:
+    """Refuse counts below 1: options, and every whole number in dataclasses of options.
 
     Raises:
         ResnetlabError: names the option.
@@ -78,6 +78,9 @@ def at_least_one(**options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < 1:
             raise ResnetlabError(f"`{name}={value}`: it must be at least 1")
+    for group in groups:
+        found = vars(group)
+        at_least_one(*filter(is_dataclass, found.values()), **{k: v for k, v in found.items() if type(v) is int})
 
 
 def ends_in(option: str, path: Path | None, *suffixes: str) -> None:

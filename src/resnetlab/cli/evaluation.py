@@ -78,7 +78,7 @@ def evaluate(
         on: The test data.
         settings: How testing is executed.
     """
-    at_least_one(batch_size=settings.batch_size, threads=settings.threads, workers=settings.workers)
+    at_least_one(settings)
     import torch
 
     from resnetlab.evaluation.evaluate import images_for

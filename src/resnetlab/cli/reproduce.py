@@ -28,12 +28,7 @@ def reproduce(
             images; cost measures time against multiply-adds.
         options: What is run.
     """
-    recipe, settings = options.recipe, options.settings
-    at_least_one(
-        seeds=options.seeds, narrow=options.narrow, jobs=options.jobs, rounds=options.rounds, epochs=recipe.epochs,
-        iterations=recipe.iterations, batch_size=recipe.batch_size, image_size=recipe.image_size,
-        accumulate=recipe.accumulate, threads=settings.threads, workers=settings.workers,
-    )  # fmt: skip
+    at_least_one(options)
     from resnetlab.cli.terminal import Terminal
     from resnetlab.experiments.catalogue import CATALOGUE, find
     from resnetlab.experiments.experiment import refuse_unused
@@ -46,7 +41,10 @@ def reproduce(
     made = entry.make(options, Terminal())
     if made.record is not None and main_process:
         folder = options.out / entry.folder(options)
-        here = {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(settings.device))}
+        here = {
+            "command": shlex.join(["resnetlab", *sys.argv[1:]]),
+            **environment(choose_device(options.settings.device)),
+        }
         written = write_record(replace(made.record, provenance=here), folder)
         for table in made.record.tables:
             print_table(table)

@@ -55,11 +55,7 @@ def train(
         recipe: How the network is trained.
         settings: How the run is executed; results are the same up to rounding.
     """
-    at_least_one(
-        narrow=narrow, epochs=recipe.epochs, iterations=recipe.iterations, batch_size=recipe.batch_size,
-        image_size=recipe.image_size, accumulate=recipe.accumulate, threads=settings.threads,
-        workers=settings.workers,
-    )  # fmt: skip
+    at_least_one(recipe, settings, narrow=narrow)
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
     from resnetlab.data.named import DataSource

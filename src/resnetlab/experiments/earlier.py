@@ -1,5 +1,6 @@
 """Read records of earlier versions and rebuild them from their runs or measurements."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,5 +50,4 @@ def _of_runs(name: str, content: dict[str, Any]) -> Record:
     )
     if not others:
         return record
-    sentences = (content["verdict"],)
-    return Record(record.name, record.title, sentences, (*record.tables, *others), record.figures, record.runs)
+    return replace(record, sentences=(content["verdict"],), tables=(*record.tables, *others))

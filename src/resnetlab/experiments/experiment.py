@@ -135,10 +135,22 @@ class Experiment:
 
     def folder(self, options: Options) -> str:
         """The name of the record's folder: the experiment's name with its scale or data."""
-        if options.data is not None:
-            return f"{self.name}-{DataSource(options.data).stem}"
-        file = self.stem == "cifar" and options.data_dir is not None and options.data_dir.is_file()
-        return f"{self.name}-{DataSource(str(options.data_dir)).stem if file else options.scale or 'digits'}"
+        options = self.settled(options)
+        return f"{self.name}-{options.scale if options.data is None else DataSource(options.data).stem}"
+
+    def settled(self, options: Options) -> Options:
+        """The options with the implied scale and data.
+
+        Raises:
+            ResnetlabError: the experiment has no such scale.
+        """
+        if self.stem == "cifar" and options.data is None and options.data_dir and options.data_dir.is_file():
+            options = replace(options, data=str(options.data_dir))
+        if self.stem == "imagenet" and options.data is not None and options.scale in (None, "digits"):
+            options = replace(options, scale="folder")
+        options = replace(options, scale=options.scale or "digits")
+        self.scale(str(options.scale))
+        return options
 
     def scale(self, name: str) -> Scale:
         """The scale of this name.
@@ -192,7 +204,7 @@ class Experiment:
         row = parse(f"cifar_{name}" if f"cifar_{base}" in known else name, narrow=narrow)
         if row.stem != self.stem:
             kind = "ImageNet" if row.stem == "imagenet" else "CIFAR"
-            raise ResnetlabError(f"{name} is for {kind}; this experiment takes {near_matches(base, known)}")
+            raise ResnetlabError(f"{name} is for {kind}, this experiment is not; {near_matches(base, known)}")
         return row if narrow or row.narrow > 1 else with_options(row, narrow=usually)
 
 

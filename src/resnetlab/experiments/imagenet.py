@@ -1,6 +1,7 @@
 """ImageNet networks: Figure 4 and Tables 2 to 5, tested under the paper's protocols."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -39,9 +40,8 @@ def ensemble_record(experiment: Experiment, runs: Sequence[FinishedRun], scores:
     record = protocol_record(experiment, runs, scores)
     if len(scores) < 2:
         return record
-    sentence = _ensemble_sentence(scores)
     tables = (*record.tables, ensemble_table(runs, scores))
-    return Record(record.name, record.title, (sentence,), tables, record.figures, record.runs)
+    return replace(record, sentences=(_ensemble_sentence(scores),), tables=tables)
 
 
 def protocol_table(experiment: Experiment, runs: Sequence[FinishedRun]) -> Table:

@@ -33,7 +33,7 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     Raises:
         ResnetlabError: the data cannot be read, or options do not fit the experiment.
     """
-    options = _settled(experiment, options)
+    options = experiment.settled(options)
     for name in options.networks:
         experiment.network(name)
     source, dataset, numbers = _data(experiment, options, listener)
@@ -58,17 +58,6 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     if failed:
         return Made(record, ResnetlabError(f"{len(failed)} of {len(specs)} runs failed: {failed[0]}"))
     return Made(record)
-
-
-def _settled(experiment: Experiment, options: Options) -> Options:
-    """The options with the implied scale."""
-    if experiment.stem == "cifar" and options.data is None and options.data_dir and options.data_dir.is_file():
-        options = replace(options, data=str(options.data_dir))
-    if experiment.stem == "imagenet" and options.data is not None and options.scale in (None, "digits"):
-        options = replace(options, scale="folder")
-    options = replace(options, scale=options.scale or "digits")
-    experiment.scale(str(options.scale))
-    return options
 
 
 def _data(experiment: Experiment, options: Options, listener: Listener) -> tuple[str, Dataset | None, Counted]:

@@ -19,6 +19,7 @@ from resnetlab.networks.resnet import ResNet
 from resnetlab.report.record import Table
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training import named_recipes
 from resnetlab.training.batches import image_shape, prepare
 from resnetlab.training.loop import descend, objective, start
 from resnetlab.training.provenance import environment
@@ -42,7 +43,7 @@ class Counted:
     channels: int = 3
 
 
-IMAGENET = Counted("ImageNet", 1_281_167, 50_000, 1000)
+IMAGENET = Counted("ImageNet", named_recipes.IMAGENET, 50_000, 1000)
 
 
 @dataclass(frozen=True)

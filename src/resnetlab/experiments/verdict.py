@@ -12,7 +12,7 @@ NOTICEABLE = 0.5  # points of training error; smaller differences count as none
 
 @dataclass(frozen=True)
 class DepthEffect:
-    """The change in error (percentage points) from the shallowest to the deepest network of a kind, per seed."""
+    """The change in error, in points, from the shallowest to the deepest network (plain or residual), per seed."""
 
     shallow: Summary
     deep: Summary

@@ -1,6 +1,5 @@
 """Other people's weights as models: recognised, converted, verified, with the preprocessing and classes they need."""
 
-import hashlib
 import time
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
@@ -14,6 +13,7 @@ from resnetlab.choices import Interpolation, Shortcut, Version, ZeroChannels
 from resnetlab.data.class_names import numbered, usual_classes
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import sha256
 from resnetlab.models.caffe import read_caffe, read_mean_image
 from resnetlab.models.modelfile import Model, is_ours, load
 from resnetlab.models.recognise import Kind, NotStatedError, Weights, recognise
@@ -90,7 +90,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
     """
     hints = hints or Hints()
     file = weights_file(Path(path))
-    digest = _sha256(file)
+    digest = sha256(file)
     said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
     try:
         weights = read_caffe(file) if file.suffix == ".caffemodel" else _recognise(file, said, hints)
@@ -240,8 +240,3 @@ def weights_file(path: Path) -> Path:
     raise ResnetlabError(
         f"{path} is neither a finished run nor a folder with {' or '.join(SNAPSHOT)}; name the file of weights"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 def recomputed(network: ResNet) -> ResNet:
     """The same network, which in training keeps only what goes into every so many blocks (Chen et al., 2016).
 
-    Gradients and running statistics are the same but for rounding, names are the same, memory grows with the square
+    Gradients and running statistics are the same up to rounding, names are the same, memory grows with the square
     root of the depth, and a step takes about a third longer.
     """
     for stage in STAGES:

@@ -87,7 +87,7 @@ class RunFolder:
     @property
     def settings(self) -> Line:
         """How the run is executed (not part of its identity); empty before its first start."""
-        return read_settings(self.path) if (self.path / "execution.json").exists() else {}
+        return read_settings(self.path) if is_started(self.path) else {}
 
     def set_settings(self, settings: Line) -> None:
         """Save how the run is executed, for later starts."""

@@ -59,7 +59,6 @@ def run(
     dataset = (spec.load() if dataset is None else dataset).with_validation(spec.recipe.validation)
     _refuse_what_does_not_fit(spec, dataset)
     config = spec.configuration(dataset)
-    settings.settle(spec.recipe, spec.architecture.depth, None)  # raises before a folder is made
     with ExitStack() as stack:
         record = stack.enter_context(_opened(spec, folder, config, settings))
         wish = wish or stack.enter_context(on_request())
@@ -203,7 +202,7 @@ def _refuse_what_does_not_fit(spec: RunSpec, dataset: Dataset) -> None:
 def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> Iterator[RunFolder]:
     """Open the run folder on rank 0 while the others wait, with all processes connected."""
     depth = spec.architecture.depth
-    device = settings.settle(spec.recipe, depth, None)["device"]
+    device = settings.settle(spec.recipe, depth, None)["device"]  # raises before a folder is made
     with ExitStack() as stack:
         world = stack.enter_context(joined(World.here().device(device)))
 

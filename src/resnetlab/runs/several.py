@@ -86,7 +86,7 @@ def run_all(specs: dict[str, RunSpec], root: Path, settings: Settings, jobs: int
 def together(specs: dict[str, RunSpec], root: Path, settings: Settings, at_once: int, wish: Wish) -> Iterator[Update]:
     """Execute runs in this process, alternating by step; on a GPU each has its own stream, so that they overlap."""
     on_gpu = choose_device(settings.device).type == "cuda"
-    load_once = functools.cache(load_source)
+    load_once = functools.cache(DataSource.load)
     waiting = list(specs.items())
     running: dict[str, tuple[Iterator[Progress], Any]] = {}
     while running or (waiting and not wish.to_stop):
@@ -148,11 +148,6 @@ def _next(updates: Any, running: dict[str, BaseProcess], asked_to_stop: bool) ->
             if not process.is_alive() and updates.empty():
                 message = f"its process died with exit status {process.exitcode}; the same command continues"
                 yield Update(name, ended="interrupted" if asked_to_stop else "failed", message=message)
-
-
-def load_source(source: DataSource, resident: bool) -> Dataset:
-    """A data set, in memory or as files."""
-    return source.load(resident)
 
 
 def _begin(

@@ -9,7 +9,7 @@ from typing import Any
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.named import NAMED, DataSource
 from resnetlab.errors import ResnetlabError
-from resnetlab.networks.architecture import Architecture, check_image_size, parse
+from resnetlab.networks.architecture import Architecture, architecture, check_image_size, parse
 from resnetlab.runs.starting_weights import fingerprint
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Task
@@ -104,7 +104,8 @@ def network_of(name: str | None, start: Architecture | None, **options: Any) -> 
     if start is None:
         return parse(str(name), **given)
     if name is not None:
-        wanted, usual = parse(name), parse(parse(name).name)
+        wanted = parse(name)
+        usual = architecture(wanted.name)
         said = {key: value for key, value in asdict(wanted).items() if value != getattr(usual, key)}
         given = {"name": wanted.name, **said, **given}
     found = asdict(start)

@@ -1,11 +1,11 @@
 """Start training from given weights instead of random ones."""
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import sha256
 from resnetlab.models.importing import weights_file
 from resnetlab.models.modelfile import Model
 from resnetlab.networks.resnet import ResNet
@@ -39,4 +39,4 @@ def fingerprint(path: Path) -> dict[str, Any]:
         ResnetlabError: there is no such file.
     """
     path = weights_file(path)
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    return {"file": path.name, "sha256": sha256(path)[:16]}
