@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from resnetlab.choices import DeviceName
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
+from resnetlab.cli.options import InferenceSettings
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
@@ -23,9 +23,7 @@ def embed(
     /,
     *,
     out: Path,
-    device: DeviceName = "auto",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    settings: InferenceSettings = InferenceSettings(),  # noqa: B008 -- frozen
 ) -> None:
     """Write the features of images (the input of the last layer), an array (images, features), and their paths.
 
@@ -33,11 +31,9 @@ def embed(
         model: A run folder, a model file, or weights of another library.
         images: Image files, and folders that are searched at any depth.
         out: An .npz file with `features` (float32) and `paths`, or a .csv file.
-        device: auto uses the GPU if there is one.
-        batch_size: Images per batch. Default: 8 on a CPU, 128 on a GPU.
-        threads: CPU threads. Default: one per core.
+        settings: How the network is run.
     """
-    at_least_one(batch_size=batch_size, threads=threads)
+    at_least_one(settings)
     ends_in("out", out, ".npz", ".csv")
     import numpy as np
 
@@ -46,10 +42,11 @@ def embed(
     from resnetlab.runs.settings import choose_device
 
     paths = find_images(images)
-    where = choose_device(device)
+    where = choose_device(settings.device)
+    threads = settings.threads
     engine = open_engine(model, "torch", device=where, precision="float32", threads=threads, features=True)
     features, read, unreadable = [], [], 0
-    found = score(engine, paths, batch_size or (8 if where.type == "cpu" else 128))
+    found = score(engine, paths, settings.images_per_batch(where))
     for path, row in watched(found, "embedding", len(paths)):
         if isinstance(row, str):
             unreadable += 1

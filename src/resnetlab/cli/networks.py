@@ -1,12 +1,12 @@
 """`resnetlab networks`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from resnetlab.choices import Version
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, print_table
+from resnetlab.cli.options import NetworkOptions
 from resnetlab.errors import ResnetlabError
 
 
@@ -15,24 +15,21 @@ def networks(
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None,
     /,
     *,
-    shortcut: Literal["A", "B", "C"] | None = None,
-    version: Version | None = None,
     image_size: int | None = None,
+    variant: NetworkOptions = NetworkOptions(),  # noqa: B008 -- frozen
 ) -> None:
     """List the networks of the paper, or print the layer table of one in the style of Table 1.
 
     Args:
         name: A network, e.g. resnet50, resnet34-A or cifar_resnet110. Default: list all.
-        shortcut: The paper's option A, B or C. Default: B for ImageNet networks, A for CIFAR networks.
-        version: Stride of a bottleneck on the first 1x1 (v1, the paper's) or on the 3x3 (v1.5, torchvision's).
-            Default: v1.
         image_size: Side of the image in pixels. Default: the paper's.
+        variant: Options of the network, in addition to those in its name.
     """
     from resnetlab.networks.architecture import NAMES, architecture, parse
     from resnetlab.networks.measure import stage_table
     from resnetlab.report.record import Table
 
-    given = {"shortcut": shortcut, "version": version, "image_size": image_size}
+    given = vars(variant) | {"image_size": image_size}
     if name is None:
         if unused := [f"`{option}`" for option, value in given.items() if value is not None]:
             raise ResnetlabError(f"{' and '.join(unused)} takes no effect without a network; name one, e.g. resnet50")
@@ -46,7 +43,7 @@ def networks(
         print_table(Table(header, tuple(rows), note))
         return
     at_least_one(image_size=image_size)
-    row = parse(name, shortcut=shortcut, version=version)
+    row = parse(name, **vars(variant))
     stages = stage_table(row, image_size)
     lines: list[tuple[str, ...]] = [
         (s.name, s.output, s.layers, f"{s.parameters:,}", f"{s.multiply_adds:,}") for s in stages

@@ -1,13 +1,14 @@
 """`resnetlab train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from resnetlab.choices import OnBad, Version
+from resnetlab.choices import OnBad
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, console, main_process, print_table, say
+from resnetlab.cli.options import NetworkOptions
 from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
@@ -21,14 +22,13 @@ def train(
     data: Annotated[str, tyro.conf.arg(metavar="NAME-OR-PATH")],
     network: str | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None,
-    shortcut: Literal["A", "B", "C"] | None = None,
-    version: Version | None = None,
     narrow: int | None = None,
     seed: int = 0,
     out: Path | None = None,
     on_bad: OnBad | None = None,
     data_dir: Path | None = None,
     tensorboard: bool = False,
+    variant: NetworkOptions = NetworkOptions(),  # noqa: B008 -- frozen
     recipe: RecipeOptions = RecipeOptions(),  # noqa: B008 -- frozen
     settings: Settings = Settings(),  # noqa: B008
 ) -> None:
@@ -43,15 +43,13 @@ def train(
             Default: the network of --from.
         from_: Start from a model file, a finished run or weights of another library. The last layer is kept if the
             class names match; the preprocessing is that of the weights.
-        shortcut: The paper's option A, B or C. Default: B for ImageNet networks, A for CIFAR networks.
-        version: Stride of a bottleneck on the first 1x1 (v1, the paper's) or on the 3x3 (v1.5, torchvision's).
-            Default: v1.
         narrow: Divide all widths by this, for large networks on small images. Default: 1.
         seed: Seed of initialisation, order and augmentation.
         out: The run folder. Default: a folder in runs/ with a name from these options.
         on_bad: Stop at an unreadable file, or skip and count it. Default: stop.
         data_dir: Folder of cifar10 and cifar100, also for downloads. Default: data.
         tensorboard: Also write the curves for TensorBoard into the run folder.
+        variant: Options of the network, in addition to those in its name.
         recipe: How the network is trained.
         settings: How the run is executed; results are the same up to rounding.
     """
@@ -66,7 +64,7 @@ def train(
     from resnetlab.training.resolve import describe, is_resident, resolve
 
     start = read_model(from_).network.architecture if from_ else None
-    chosen = network_of(network, start, shortcut=shortcut, version=version, narrow=narrow)
+    chosen = network_of(network, start, **vars(variant), narrow=narrow)
     usual = default_recipe(data, chosen, started=from_ is not None)
     resident = is_resident(recipe, usual)
     size = recipe.image_size if resident else None

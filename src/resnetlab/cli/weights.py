@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from resnetlab.choices import DeviceName, EngineName, EnginePrecision, Interpolation, Shortcut, Version, ZeroChannels
+from resnetlab.choices import EngineName, EnginePrecision, Interpolation, Shortcut, Version, ZeroChannels
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
+from resnetlab.cli.options import InferenceSettings
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
@@ -137,9 +138,7 @@ def predict_(
     top: int = 5,
     engine: EngineName | None = None,
     precision: EnginePrecision = "auto",
-    device: DeviceName = "auto",
-    batch_size: int | None = None,
-    threads: int | None = None,
+    settings: InferenceSettings = InferenceSettings(),  # noqa: B008 -- frozen
 ) -> None:
     """Print the most likely classes of images, with the preprocessing of the model file.
 
@@ -150,11 +149,9 @@ def predict_(
         top: Classes per image.
         engine: Default: torch, or onnxruntime for an ONNX file.
         precision: auto uses bfloat16 on hardware with matrix units for it.
-        device: auto uses the GPU if there is one.
-        batch_size: Images per batch. Default: 8 on a CPU, 128 on a GPU.
-        threads: CPU threads. Default: one per core.
+        settings: How the network is run.
     """
-    at_least_one(top=top, batch_size=batch_size, threads=threads)
+    at_least_one(settings, top=top)
     ends_in("csv", csv, ".csv")
     from resnetlab.data.class_names import spoken
     from resnetlab.inference.engines import open_engine
@@ -163,9 +160,9 @@ def predict_(
 
     paths = find_images(images)
     on_torch = (engine or ("onnxruntime" if model.suffix == ".onnx" else "torch")) == "torch"
-    where = choose_device("cpu" if device == "auto" and not on_torch else device)
-    opened = open_engine(model, engine, device=where, precision=precision, threads=threads)
-    size = batch_size or (8 if where.type == "cpu" else 128)
+    where = choose_device("cpu" if settings.device == "auto" and not on_torch else settings.device)
+    opened = open_engine(model, engine, device=where, precision=precision, threads=settings.threads)
+    size = settings.images_per_batch(where)
     started, unreadable, rows = time.perf_counter(), 0, []
     for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
         if isinstance(found, Unreadable):
