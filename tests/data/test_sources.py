@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from resnetlab.data.dataset import Dataset, pixel_dataset
+from resnetlab.data.dataset import Dataset, Pixels, pixel_dataset
 from resnetlab.data.named import load
 from resnetlab.data.preprocessing import Fit
 from resnetlab.data.sources.cifar import CIFAR10, CIFAR100, Archive, Cifar, load_cifar
@@ -349,3 +349,23 @@ def test_labels_are_checked_against_names() -> None:
     pixels = np.zeros((2, 8, 8), np.uint8)
     with pytest.raises(ResnetlabError, match="out of range; there are 1 classes"):
         pixel_dataset("x", (pixels, np.array([0, 1])), (pixels, np.array([0, 0])), ("only",))
+
+
+def test_fewer_images_and_wrong_labels_are_the_same_each_time(tiny: Dataset) -> None:
+    few, fewer = tiny.with_training(24), tiny.with_training(12)
+    assert (len(few.train), len(fewer.train), len(tiny.train)) == (24, 12, 48)
+    kept = {bytes(image.numpy().tobytes()) for image in few.train.pixels}
+    assert all(image.numpy().tobytes() in kept for image in fewer.train.pixels)
+    assert few.fingerprint() == tiny.with_training(24).fingerprint() != tiny.fingerprint()
+    noisy = tiny.with_training(label_noise=0.25)
+    wrong = noisy.train.labels != tiny.train.labels
+    assert int(wrong.sum()) == 12
+    assert torch.equal(noisy.train.pixels, tiny.train.pixels)
+    assert torch.equal(noisy.test.labels, tiny.test.labels)
+    assert int(noisy.train.labels.max()) < 4
+    assert tiny.with_training() is tiny
+    with pytest.raises(ResnetlabError, match="images=49: tiny has 48 training images"):
+        tiny.with_training(49)
+    several = replace(tiny, train=Pixels(tiny.train.pixels, torch.zeros(48, 4)))
+    with pytest.raises(ResnetlabError, match="needs one of several classes per image"):
+        several.with_training(label_noise=0.1)

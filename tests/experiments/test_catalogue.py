@@ -170,7 +170,7 @@ def test_protocols_cost_what_is_planned() -> None:
 
 VALUES = {
     "scale": "full", "dry_run": True, "seeds": 2, "networks": ("resnet34",), "narrow": 2, "data": "x",
-    "data_dir": Path("x"), "jobs": 2, "rounds": 2,
+    "data_dir": Path("x"), "jobs": 2, "rounds": 2, "images": 300, "surface": 3,
 }  # fmt: skip
 RECIPE = {
     "name": "digits", "epochs": 1, "iterations": 1, "batch_size": 8, "image_size": 8, "freeze": "layer1",

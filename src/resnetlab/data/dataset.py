@@ -213,6 +213,31 @@ class Dataset:
         held_out, kept = order[:count].sort().values, order[count:].sort().values
         return replace(self, train=self.train[kept], validation=self.train[held_out])
 
+    def with_training(self, images: int = 0, label_noise: float = 0.0) -> "Dataset":
+        """Keep `images` training images (0: all), and replace a share of their labels by random other classes.
+
+        Independent of the run's seed; the images kept for a smaller number are among those for a larger one.
+
+        Raises:
+            ResnetlabError: more images than there are, or noise in labels that are not one class per image.
+        """
+        train = self.train
+        if not 0 <= images <= len(train):
+            raise ResnetlabError(f"images={images}: {self.name} has {len(train):,} training images")
+        cpu = torch.device("cpu")
+        if images:
+            train = train[permutation(len(train), seed=1, epoch=0, device=cpu)[:images].sort().values]
+        if label_noise:
+            if train.labels.ndim != 1 or len(self.classes) < 2:
+                raise ResnetlabError(f"label_noise={label_noise:g} needs one of several classes per image")
+            count = len(train)
+            noisy = permutation(count, seed=2, epoch=0, device=cpu)[: round(label_noise * count)]
+            shift = 1 + permutation(count, seed=3, epoch=0, device=cpu)[: len(noisy)] % (len(self.classes) - 1)
+            labels = train.labels.clone()
+            labels[noisy] = (labels[noisy] + shift) % len(self.classes)
+            train = replace(train, labels=labels)
+        return self if train is self.train else replace(self, train=train)
+
     def as_files(self) -> "Dataset":
         """The images in memory as `Files`, so that they are scaled and cropped on demand."""
 

@@ -13,6 +13,7 @@ from resnetlab.report.record import Record, Table
 from resnetlab.runs.finished import FinishedRun
 
 SMALL = Scale("digits", "digits", "digits", side_by_side=True)
+SHORT = Scale("cifar10", "cifar-short", "cifar-short-warmup")
 FULL = Scale("cifar10", "cifar", "cifar-warmup")
 
 
@@ -70,7 +71,11 @@ EXPERIMENTS = (
     Experiment(
         "figure1",
         "Figure 1: deeper plain networks train worse",
-        {"digits": SMALL.of(*_names("plain", 20, 56)), "full": FULL.of(*_names("plain", 20, 56))},
+        {
+            "digits": SMALL.of(*_names("plain", 20, 56)),
+            "short": SHORT.of(*_names("plain", 20, 56)),
+            "full": FULL.of(*_names("plain", 20, 56)),
+        },
         depth_record,
         paper=TABLE6,
         by_split=True,
@@ -80,6 +85,7 @@ EXPERIMENTS = (
         "Figure 6: plain and residual networks of growing depth",
         {
             "digits": SMALL.of(*_names("plain", 20, 56), *_names("resnet", 20, 56)),
+            "short": SHORT.of(*_names("plain", 20, 56), *_names("resnet", 20, 56)),
             "full": FULL.of(*_names("plain", 20, 32, 44, 56), *_names("resnet", 20, 32, 44, 56, 110, 1202)),
         },
         depth_record,
@@ -90,6 +96,7 @@ EXPERIMENTS = (
         "Table 6: test error of residual networks of growing depth",
         {
             "digits": SMALL.of(*_names("resnet", 20, 32, 44, 56)),
+            "short": SHORT.of(*_names("resnet", 20, 32, 44, 56)),
             "full": FULL.of(*_names("resnet", 20, 32, 44, 56, 110, 1202)),
         },
         depth_record,

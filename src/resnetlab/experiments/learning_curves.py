@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from resnetlab.experiments.summary import beside_paper, in_words
+from resnetlab.experiments.summary import beside_paper, by_share_of_schedule, in_words
 from resnetlab.networks.architecture import Architecture
 from resnetlab.paper.curves import paper_curve
 from resnetlab.report.record import Figure, Line, Panel
 from resnetlab.runs.finished import FinishedRun
+from resnetlab.training.named_recipes import CIFAR
 
 COLOURS = {18: "#00a5c8", 34: "#d62728", 50: "#2ca02c", 101: "#222222", 152: "#7b3fa0"}  # ImageNet's
 COLOURS |= {20: "#c8a200", 32: "#00a5c8", 44: "#2ca02c", 56: "#d62728", 110: "#222222", 1202: "#7b3fa0"}
@@ -28,7 +29,9 @@ def experiment_figure(runs: Sequence[FinishedRun], title: str, by_split: bool = 
     narrow = runs[0].architecture.narrow
     subtitle = runs[0].data + (f", networks of 1/{narrow} width" if narrow > 1 else "")
     subtitle += f", mean and range of {most} runs each" if most > 1 else ""
-    paper, top = beside_paper(runs), _top(runs)
+    paper, top = 1.0 if beside_paper(runs) else None, _top(runs)
+    if by_share_of_schedule(runs):
+        paper = max(run.recipe["iterations"] for run in runs) / CIFAR.iterations
     if by_split:
         panels = [_panel(ordered, (split,), f"{SPLITS[split]} error", top, paper) for split in ("train", "test")]
     else:
@@ -43,26 +46,30 @@ def run_figure(run: FinishedRun) -> Figure:
     splits = tuple(split for split in SPLITS if f"{split}_{run.metric.name}" in run.curve[-1])
     highest = max(max(run.at(split)[len(run.curve) // 10 :]) for split in splits)
     top = min(100.0, 10.0 * math.ceil(highest / 10 + 0.1)) if run.metric.unit == "%" else 1.1 * highest
-    return Figure(title, (_panel([run], splits, "", top, paper=False),))
+    return Figure(title, (_panel([run], splits, "", top),))
 
 
-def _panel(runs: Sequence[FinishedRun], splits: tuple[str, ...], title: str, top: float, paper: bool) -> Panel:
+def _panel(
+    runs: Sequence[FinishedRun], splits: tuple[str, ...], title: str, top: float, paper: float | None = None
+) -> Panel:
+    """One plot; the paper's curves beside it have their iterations multiplied by `paper`."""
     last = max(run.curve[-1]["step"] for run in runs)
     unit, name = (1e4, "iter. (1e4)") if last >= 1e4 else (1.0, "iteration")
     networks = {run.architecture: [r for r in runs if r.architecture == run.architecture] for run in runs}
     colours, lines = _colours(list(networks)), list[Line]()
     for architecture, group in networks.items():
         for split in splits:
-            theirs = paper_curve(architecture.name, architecture.shortcut, split) if paper else None
-            if theirs:
+            theirs = paper_curve(architecture.name, architecture.shortcut, split)
+            if paper and theirs:
                 x, y = zip(*theirs, strict=True)
-                lines.append(Line(tuple(v * 1e4 / unit for v in x), y, "", colours[architecture], "paper"))
+                lines.append(Line(tuple(v * paper * 1e4 / unit for v in x), y, "", colours[architecture], "paper"))
             lines.append(_mean_curve(group, split, unit, colours[architecture]))
     legend = [(architecture.title, colour, "test") for architecture, colour in colours.items()]
     if len(splits) > 1:
         legend += [(SPLITS[split], GREY, SPLITS[split]) for split in splits]
     if paper:
-        legend.append(("the paper's", GREY, "paper"))
+        whole = "the paper's" if paper == 1 else f"the paper's, {CIFAR.iterations:,} iterations scaled to these"
+        legend.append((whole, GREY, "paper"))
     label = in_words(runs[0].metric).replace(" %", " (%)")
     return Panel(title, name, label, tuple(lines), legend=tuple(legend), right=last / unit, top=top)
 

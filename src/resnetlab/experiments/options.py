@@ -7,7 +7,7 @@ from typing import Literal
 from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
-ScaleName = Literal["digits", "folder", "full"]
+ScaleName = Literal["digits", "short", "folder", "full"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,9 @@ class Options:
     """The given options; None keeps the experiment's value."""
 
     scale: ScaleName | None = None
-    """digits takes minutes on a laptop, with narrower networks for Tables 2 to 5 and Figure 4; folder uses your own
-    images from --data; full is the paper's experiment, on CIFAR-10 or ImageNet. Default: digits."""
+    """digits takes minutes on a laptop, with narrower networks for Tables 2 to 5 and Figure 4; short is CIFAR-10 by a
+    tenth of the paper's schedule, a night on a laptop; folder uses your own images from --data; full is the paper's
+    experiment, on CIFAR-10 or ImageNet. Default: digits."""
     dry_run: bool = False
     """Measure each network for some seconds, and print the expected time and disk space."""
     seeds: int = 1
@@ -35,6 +36,10 @@ class Options:
     """Concurrent runs. Default: four on a GPU; on a CPU one per core for digits, otherwise one."""
     rounds: int | None = None
     """How often `cost` measures each network. Default: 5 on a CPU, 15 on a GPU."""
+    images: int | None = None
+    """Images of each split that figure7, gradients, lesions, ... measure on. Default: 2000, or all if fewer."""
+    surface: int | None = None
+    """landscape: also the loss surface in two directions, at N x N points; its cost is printed first."""
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
     """Changes to the experiment's recipe."""
     settings: Settings = field(default_factory=Settings)

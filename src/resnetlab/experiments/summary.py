@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from resnetlab.data.class_names import imagenet
+from resnetlab.data.class_names import CIFAR10, imagenet
 from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.measure import on_meta, parameter_count
 from resnetlab.runs.finished import FinishedRun
@@ -81,6 +81,19 @@ def beside_paper(runs: Sequence[FinishedRun]) -> bool:
     """Whether these runs have the paper's data and length, so that its numbers and curves are comparable."""
     on_cifar = all(run.data == "cifar10" and run.recipe["iterations"] == CIFAR.iterations for run in runs)
     return on_cifar or all(map(is_the_papers, runs))
+
+
+def by_share_of_schedule(runs: Sequence[FinishedRun]) -> bool:
+    """Whether these runs are the paper's CIFAR-10 experiment by a shorter schedule of the same proportions.
+
+    Their curves can be drawn beside the paper's by the share of the schedule; their numbers cannot be compared.
+    """
+    return not beside_paper(runs) and all(
+        set(run.config["data"].get("classes", ())) == set(CIFAR10)
+        and [drop / run.recipe["iterations"] for drop in run.recipe.get("drops", ())]
+        == [drop / CIFAR.iterations for drop in CIFAR.drops]
+        for run in runs
+    )
 
 
 def protocol(runs: Sequence[FinishedRun]) -> str:

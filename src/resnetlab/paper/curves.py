@@ -37,6 +37,15 @@ def figure6(network: str, split: str) -> Curve | None:
     )
 
 
+def figure7(network: str, *, ordered: bool = False) -> Curve | None:
+    """Standard deviations of a CIFAR network's layer responses in Figure 7, by layer, or in descending order.
+
+    Points are (layer number, standard deviation); some layers are missing where curves hide each other.
+    """
+    label = network.removeprefix("cifar_").replace("plain", "plain-").replace("resnet", "ResNet-")
+    return panels()["fig7_bottom" if ordered else "fig7_top"].get(label)
+
+
 def figure4(network: str, shortcut: str, split: str) -> Curve | None:
     """An ImageNet network's curve of Figure 4 up to 550,000 iterations; `split` is "train" or "val" (centre crop).
 

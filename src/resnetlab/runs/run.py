@@ -56,7 +56,7 @@ def run(
         ResnetlabError: the data cannot be read, the network does not fit it, or the folder holds another run.
         Interrupted: on Ctrl-C or SIGTERM, after the run was saved.
     """
-    dataset = (spec.load() if dataset is None else dataset).with_validation(spec.recipe.validation)
+    dataset = spec.chosen(spec.load() if dataset is None else dataset)
     _refuse_what_does_not_fit(spec, dataset)
     config = spec.configuration(dataset)
     with ExitStack() as stack:

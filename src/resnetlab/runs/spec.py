@@ -42,6 +42,15 @@ class RunSpec:
         """
         return self.data.load(self.recipe.resident)
 
+    def chosen(self, dataset: Dataset) -> Dataset:
+        """The data set with the validation images held out, and the training images and labels that the recipe uses.
+
+        Raises:
+            ResnetlabError: it has fewer images.
+        """
+        recipe = self.recipe
+        return dataset.with_validation(recipe.validation).with_training(recipe.images, recipe.label_noise)
+
     def fitted_to(self, dataset: Dataset) -> Architecture:
         """The architecture with the data set's outputs and channels.
 

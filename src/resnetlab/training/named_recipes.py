@@ -8,6 +8,7 @@ from resnetlab.training.recipe import Recipe
 IMAGENET = 1_281_167  # training images
 
 CIFAR = Recipe()
+CIFAR_SHORT = replace(CIFAR.scaled(CIFAR.iterations // 10), name="cifar-short", report_every=320)
 PAPER_IMAGENET = replace(
     CIFAR,
     name="paper-imagenet",
@@ -64,6 +65,8 @@ RECIPES = {
     for recipe in (
         CIFAR,
         replace(CIFAR, name="cifar-warmup", warmup_rate=0.01),
+        CIFAR_SHORT,
+        replace(CIFAR_SHORT, name="cifar-short-warmup", warmup_rate=0.01),
         replace(CIFAR, name="cifar-45k", validation=5000),
         replace(CIFAR, name="cifar-45k-warmup", validation=5000, warmup_rate=0.01),
         replace(

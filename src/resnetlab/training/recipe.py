@@ -40,6 +40,10 @@ class Recipe:
     flip: bool = True
     validation: int = 0
     """Training images held out for validation; the paper uses 5,000 of 50,000 to choose its schedule."""
+    images: int = 0
+    """Train on this many of the training images, always the same ones; 0: on all."""
+    label_noise: float = 0.0
+    """Share of the training images whose label is replaced by a random other class, always the same ones."""
     report_every: int = 1000
     """Steps between two points of the curves; 1,000 in Figure 6."""
     precision: Precision = "float32"
@@ -94,6 +98,7 @@ class Recipe:
         for name in (
             "padding",
             "validation",
+            "images",
             "weight_decay",
             "momentum",
             "colour",
@@ -102,7 +107,7 @@ class Recipe:
             "statistics_over",
         ):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
-        for name in ("label_smoothing", "ema"):
+        for name in ("label_smoothing", "label_noise", "ema"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and less than 1")
         _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
         _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")

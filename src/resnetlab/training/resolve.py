@@ -30,8 +30,9 @@ class RecipeOptions:
     """
 
     name: str | None = None
-    """digits, cifar, cifar-warmup, cifar-45k, cifar-45k-warmup or short; for image files of any size paper-imagenet,
-    imagenet-8x32, digits-imagenet, modern or finetune. Default: depends on the data, the network and --from."""
+    """digits, cifar, cifar-warmup, cifar-short, cifar-short-warmup, cifar-45k, cifar-45k-warmup or short; for image
+    files of any size paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune. Default: depends on the
+    data, the network and --from."""
     epochs: int | None = None
     """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 100 for modern, 20 for
     finetune."""
@@ -71,6 +72,7 @@ def resolve(asked: RecipeOptions, default: str, images: int, started: bool = Fal
             options, or an option without effect.
     """
     said = _fields(asked)
+    images = said.get("images") or images
     base = named_recipe(asked.name or default)
     iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
     if asked.epochs is not None and iterations is not None:
