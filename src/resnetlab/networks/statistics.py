@@ -122,14 +122,21 @@ def _merge_over_processes(network: nn.Module, moments: dict[nn.BatchNorm2d, Mome
 @contextmanager
 def _in_training_mode(network: nn.Module, frozen: Collection[nn.Module]) -> Iterator[None]:
     """Within this context all but the frozen modules train; then modes and batch-norm buffers are as before."""
+    with buffers_kept(network), modes_kept(network):
+        for module in network.modules():
+            if module not in frozen:
+                module.training = True
+        yield
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Within this context batch-norm buffers may change; afterwards they are as before."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
     try:
-        with modes_kept(network):
-            for module in network.modules():
-                if module not in frozen:
-                    module.training = True
-            yield
+        yield
     finally:
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
