@@ -16,12 +16,29 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab.cli import data, embedding, ensembling, evaluation, main, networks, reproduce, train, weights
+from resnetlab.cli import (
+    analysing,
+    data,
+    embedding,
+    ensembling,
+    evaluation,
+    main,
+    networks,
+    reproduce,
+    train,
+    weights,
+)
 from resnetlab.cli.command import OTHER_NAMES
+from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, save
+from resnetlab.networks.architecture import parse
 from resnetlab.networks.resnet import build
+from resnetlab.runs.run import run
+from resnetlab.runs.settings import Settings
+from resnetlab.runs.spec import RunSpec
+from resnetlab.training.named_recipes import RECIPES
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
@@ -35,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check-data": data.check_data,
     "pack": data.pack,
     "reproduce": reproduce.reproduce,
+    "analyse": analysing.analyse,
 }
 PHOTOS = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern", "--image-size")
 PHOTOS += ("32", "--batch-size", "8", "--iterations", "2")
@@ -43,6 +61,7 @@ DIGITS = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--
 EVALUATE = ("evaluate", "model.safetensors", "--data", "photos", "--out", "e")
 PREDICT = ("predict", "model.safetensors", "photos/test/bee")
 IMPORT = ("import", "theirs.pth", "--out", "imported.safetensors")
+ANALYSE = ("analyse", "run", "--only", "figure7")
 BEFORE: dict[tuple[str, ...], tuple[int, str, Any]] = {}
 """What came of a command without options, which several options are tried against."""
 REFUSED = "refused"
@@ -150,6 +169,13 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
+    (ANALYSE, "only", ("overfit",), TAKES_EFFECT),
+    (ANALYSE, "out", ("a",), TAKES_EFFECT),
+    (ANALYSE, "images", ("150",), TAKES_EFFECT),
+    (ANALYSE, "surface", ("3",), REFUSED),  # it is for landscape
+    (ANALYSE, "device", ("cuda",), REFUSED),
+    (ANALYSE, "threads", ("3",), TAKES_EFFECT),
+    (ANALYSE, "workers", ("3",), TAKES_EFFECT),
 ]
 ELSEWHERE = {"reproduce": "tests/experiments/test_catalogue.py, entry by entry"}
 
@@ -200,6 +226,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(theirs.state_dict(), folder / "theirs.pth")
     torch.save({"model": theirs.state_dict(), "model_ema": theirs.state_dict()}, folder / "several.pth")
     (folder / "names.txt").write_text("ant\nbee\ncow\n")
+    recipe = RECIPES["digits"].scaled(2)
+    spec = RunSpec(parse("cifar_resnet8-narrow4"), DataSource("digits"), recipe)
+    list(run(spec, folder / "run", Settings(threads=1, compile="no")))
     for seed, name in enumerate(("a", "b")):
         logits = torch.randn(30, 7, generator=torch.Generator().manual_seed(seed))
         names, classes = tuple(map(str, range(30))), tuple("abcdefg")

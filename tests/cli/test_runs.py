@@ -68,7 +68,7 @@ def test_train_on_grey_images_and_on_a_scaled_recipe(command: Command) -> None:
         (("train", "--data", "digits", "--network", "cifar_resnet8", "--iterations", "0"), "at least 1"),
         (("train", "--data", "digits", *SMALL, "--threads", "0"), "at least 1"),
         (("evaluate", "nowhere"), "nowhere"),
-        (("reproduce", "figure5"), "did you mean figure6"),
+        (("reproduce", "figure5"), "did you mean figure7"),
         (("reproduce", "figure6", "--networks", "resnet50"), "is for ImageNet"),
         (("reproduce", "figure6", "--seeds", "0"), "at least 1"),
         (("reproduce", "figure6", "--jobs", "0"), "at least 1"),

@@ -10,7 +10,17 @@ def main() -> None:
     # Each module registers its commands, and imports heavy packages only when a command runs
     import tyro
 
-    from resnetlab.cli import data, embedding, ensembling, evaluation, networks, reproduce, train, weights  # noqa: F401
+    from resnetlab.cli import (  # noqa: F401
+        analysing,
+        data,
+        embedding,
+        ensembling,
+        evaluation,
+        networks,
+        reproduce,
+        train,
+        weights,
+    )
     from resnetlab.cli.command import app
     from resnetlab.cli.common import complain
 

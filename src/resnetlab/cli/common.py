@@ -16,7 +16,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from resnetlab.report.record import Table
+    from resnetlab.report.record import Record, Table
 
 T = TypeVar("T")
 PLAIN_EVERY_SECONDS = 15.0
@@ -91,6 +91,18 @@ def ends_in(option: str, path: Path | None, *suffixes: str) -> None:
     """
     if path is not None and (path.suffix not in suffixes or path.is_dir()):
         raise ResnetlabError(f"`{option}={path}`: expected a file name that ends in {' or '.join(suffixes)}")
+
+
+def show_record(record: "Record", folder: Path) -> None:
+    """Write a record, its page and its pictures, and print its tables and sentences."""
+    from resnetlab.report.writing import write_record
+
+    written = write_record(record, folder)
+    for table in record.tables:
+        print_table(table)
+    console.print(" ".join(record.sentences), highlight=False, markup=False)
+    first, *others = [path.suffix for path in written if path.stem == record.name]
+    say(f"Record, page and pictures: {folder / record.name}{first} {' '.join(others)}")
 
 
 def print_table(table: "Table") -> None:

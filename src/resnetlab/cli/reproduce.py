@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, console, main_process, print_table, say
+from resnetlab.cli.common import at_least_one, main_process, show_record
 from resnetlab.experiments.options import Options
 
 
@@ -18,21 +18,21 @@ def reproduce(
     /,
     options: Options = Options(),  # noqa: B008 -- frozen
 ) -> None:
-    """Reproduce a figure or table of the paper: figure1, figure4, figure6, table1 to table6, options or cost.
+    """Reproduce a figure or table of the paper, or a study of why residual networks train well.
 
     Finished runs in OUT are not repeated; interrupted ones continue. Tables 2 to 5 and Figure 4 share their runs.
     With several processes, use torchrun.
 
     Args:
-        name: figure1, figure4, figure6, table1, ..., table6; options compares shortcut options A, B and C on small
-            images; cost measures time against multiply-adds.
+        name: figure1, figure4, figure6, figure7, table1, ..., table6; options compares shortcut options A, B and C on
+            small images; cost measures time against multiply-adds; gradients, lesions, refinement, landscape and
+            overfit look inside trained networks.
         options: What is run.
     """
     at_least_one(options)
     from resnetlab.cli.terminal import Terminal
     from resnetlab.experiments.catalogue import CATALOGUE, find
     from resnetlab.experiments.experiment import refuse_unused
-    from resnetlab.report.writing import write_record
     from resnetlab.runs.settings import choose_device
     from resnetlab.training.provenance import environment
 
@@ -45,11 +45,6 @@ def reproduce(
             "command": shlex.join(["resnetlab", *sys.argv[1:]]),
             **environment(choose_device(options.settings.device)),
         }
-        written = write_record(replace(made.record, provenance=here), folder)
-        for table in made.record.tables:
-            print_table(table)
-        console.print(" ".join(made.record.sentences), highlight=False, markup=False)
-        first, *others = [path.suffix for path in written if path.stem == name]
-        say(f"Record, page and pictures: {folder / name}{first} {' '.join(others)}")
+        show_record(replace(made.record, provenance=here), folder)
     if made.failure is not None:
         raise made.failure

@@ -2,11 +2,18 @@
 
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.experiments import cost, depth, imagenet, table1
-from resnetlab.experiments.experiment import Entry
+from resnetlab.experiments.experiment import Entry, Experiment, Joined
+from resnetlab.experiments.why import figure7, gradients, landscape, lesions, overfit, refinement
 
-CATALOGUE: dict[str, Entry] = {
-    entry.name: entry for entry in (*table1.STUDIES, *depth.EXPERIMENTS, *imagenet.EXPERIMENTS, *cost.STUDIES)
-}
+WHY = (figure7, gradients, lesions, refinement, landscape, overfit)
+ENTRIES: tuple[Entry, ...] = (
+    *table1.STUDIES,
+    *depth.EXPERIMENTS,
+    *imagenet.EXPERIMENTS,
+    *cost.STUDIES,
+    *(entry for module in WHY for entry in module.EXPERIMENTS),
+)
+CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in ENTRIES}
 
 
 def find(name: str) -> Entry:
@@ -18,3 +25,9 @@ def find(name: str) -> Entry:
     if name not in CATALOGUE:
         raise ResnetlabError(f"unknown experiment {name!r}: {near_matches(name, CATALOGUE)}")
     return CATALOGUE[name]
+
+
+def inspections() -> dict[str, Experiment]:
+    """The experiments that measure trained networks, by name: what `analyse` offers."""
+    inner = (entry.experiment if isinstance(entry, Joined) else entry for entry in ENTRIES)
+    return {entry.name: entry for entry in inner if isinstance(entry, Experiment) and entry.inspection is not None}

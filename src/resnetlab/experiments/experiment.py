@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from resnetlab.analysis.subject import Subject
 from resnetlab.choices import ProtocolName
 from resnetlab.data.named import DataSource
 from resnetlab.errors import ResnetlabError, near_matches
@@ -22,6 +24,7 @@ from resnetlab.training.resolve import resolve
 
 LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
 T = TypeVar("T")
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @runtime_checkable
@@ -74,12 +77,35 @@ class Entry(Protocol):
         """The name of the record's folder."""
 
 
+@runtime_checkable
+class Measurement(Protocol):
+    """What a study measures on one trained network, as JSON."""
+
+    def __call__(self, subject: Subject, watch: Watch, options: Options) -> Mapping[str, Any]:
+        """Measure; `watch` shows progress through a sequence."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Measurements on the trained network of every run, of which a study makes its record; see `analyse`.
+
+    `takes` are the options that `measure` uses. `replays` are the shares of the training after which the network is
+    measured too, by training again. `announce` says what a long measurement will take, before it starts.
+    """
+
+    measure: Measurement
+    takes: frozenset[str] = frozenset()
+    replays: tuple[float, ...] = ()
+    announce: Callable[[Subject, Options], str] = lambda subject, options: ""
+
+
 @dataclass(frozen=True)
 class Scale:
     """The size of an experiment: data set, recipes, and networks in display order.
 
     Network names are in the syntax of `architecture.parse`; widths are divided by `narrow`. A repeated network gets
-    another seed. `side_by_side`: a run on such small images cannot use more than one core.
+    another seed. `side_by_side`: a run on such small images cannot use more than one core. Each network is trained
+    under each of the `variants`, which are changed recipe fields.
     """
 
     data: str
@@ -88,6 +114,7 @@ class Scale:
     side_by_side: bool = False
     narrow: int = 1
     networks: tuple[str, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ({},)
 
     def of(self, *networks: str) -> "Scale":
         """A copy with these networks."""
@@ -110,7 +137,7 @@ class Experiment:
 
     `paper` are its rows in the paper. Finished networks are tested under `protocol`, and `record` gets the scores;
     without a protocol, the errors of the last report count. `stem` is the kind of networks. `by_split`: see
-    `experiment_figure`.
+    `experiment_figure`. `planned`: the expected time is printed before it starts.
     """
 
     name: str
@@ -121,11 +148,14 @@ class Experiment:
     protocol: ProtocolName | None = None
     stem: Literal["cifar", "imagenet"] = "cifar"
     by_split: bool = False
+    inspection: Inspection | None = None
+    planned: bool = False
 
     @property
     def options(self) -> frozenset[str]:
         """The options that it uses."""
-        return RUN_OPTIONS | (frozenset({"narrow", "image_size"}) if self.stem == "imagenet" else frozenset())
+        found = RUN_OPTIONS | (frozenset({"narrow", "image_size"}) if self.stem == "imagenet" else frozenset())
+        return found | (self.inspection.takes | {"images"} if self.inspection else frozenset())
 
     def make(self, options: Options, listener: Listener) -> Made:
         """Execute the missing runs, test them, and make the record."""
@@ -175,11 +205,11 @@ class Experiment:
         rows = [self.network(name, options.narrow, at.narrow) for name in options.networks or at.networks]
         repeats = max(Counter(rows).values())
         found = {}
-        for seed in range(options.seeds):
+        for seed, variant in product(range(options.seeds), at.variants):
             seen: Counter[Architecture] = Counter()
             for row in rows:
                 usual = at.deep_recipe if row.depth >= DEEP else at.recipe
-                recipe = resolve(options.recipe, usual, images).recipe
+                recipe = replace(resolve(options.recipe, usual, images).recipe, **variant)
                 spec = RunSpec(row, data, recipe, seed * repeats + seen[row])
                 seen[row] += 1
                 found[spec.folder_name] = spec
@@ -206,6 +236,51 @@ class Experiment:
             kind = "ImageNet" if row.stem == "imagenet" else "CIFAR"
             raise ResnetlabError(f"{name} is for {kind}, this experiment is not; {near_matches(base, known)}")
         return row if narrow or row.narrow > 1 else with_options(row, narrow=usually)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A study without runs and an experiment, in one record under the experiment's name."""
+
+    study: "Study"
+    experiment: Experiment
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.experiment.name
+
+    @property
+    def title(self) -> str:
+        """The experiment's title."""
+        return self.experiment.title
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The options that either uses."""
+        return self.study.options | self.experiment.options
+
+    def folder(self, options: Options) -> str:
+        """The name of the record's folder."""
+        return self.experiment.folder(options)
+
+    def make(self, options: Options, listener: Listener) -> Made:
+        """Measure, then execute the missing runs, and make one record of both."""
+        if options.dry_run:
+            return self.experiment.make(options, listener)
+        first, then = self.study.study(options, listener), self.experiment.make(options, listener)
+        return replace(then, record=first if then.record is None else joined(first, then.record))
+
+
+def joined(first: Record, then: Record) -> Record:
+    """One record of two, under the name and title of the second."""
+    return replace(
+        then,
+        sentences=first.sentences + then.sentences,
+        tables=first.tables + then.tables,
+        figures=first.figures + then.figures,
+        data={**first.data, **then.data},
+    )
 
 
 @dataclass(frozen=True)

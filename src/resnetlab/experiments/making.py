@@ -13,6 +13,7 @@ from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.evaluation.answers import TOP
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Listener, Made
+from resnetlab.experiments.inspecting import inspected
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.plan import IMAGENET, Counted, counted, plan, plan_table
 from resnetlab.report.record import Record
@@ -40,7 +41,7 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     specs = experiment.specs(replace(options, data=source), numbers.train)
     protocol = experiment.protocol_for(min(spec.recipe.crop_size for spec in specs.values()))
     started = any(is_started(options.out / name) for name in specs)
-    long = experiment.stem == "imagenet" and options.scale != "digits"
+    long = experiment.planned or (experiment.stem == "imagenet" and options.scale != "digits")
     if options.dry_run or (World.here().main and long and not started):
         _show_plan(specs, protocol, numbers, dataset, options, listener)
     _say_recipes(specs, numbers, dataset, listener)
@@ -144,6 +145,8 @@ def _record(
     if not World.here().main:
         return None
     tested = [_tested(run, scored) for run, scored in zip(runs.values(), scores, strict=True)] if protocol else []
+    if experiment.inspection is not None:
+        tested = [inspected(experiment, folder, options, listener) for folder in runs]
     return experiment.record(experiment, tested or list(runs.values()), scores)
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from resnetlab.report.record import Figure, Line, Panel
 
@@ -19,9 +21,15 @@ STYLES: dict[str, dict[str, Any]] = {
     "test": {"linestyle": "-", "linewidth": 1.8},
     "validation": {"linestyle": (0, (1, 1)), "linewidth": 1.2},
     "paper": {"linestyle": "-", "linewidth": 3.5, "alpha": 0.25},
+    "paper plain": {"linestyle": (0, (2, 0.6)), "linewidth": 3.5, "alpha": 0.25},
     "reference": {"linestyle": (0, (4, 2)), "linewidth": 0.8},
     "points": {"linestyle": "", "marker": "o", "markersize": 5},
     "open points": {"linestyle": "", "marker": "o", "markersize": 5, "markerfacecolor": "white"},
+    "residual": {"linestyle": "-", "linewidth": 1.6},
+    "plain": {"linestyle": (0, (5, 1.5)), "linewidth": 1.3},
+    "residual points": {"linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 3.5},
+    "plain points": {"linestyle": (0, (5, 1.5)), "linewidth": 1.3, "marker": "s", "markersize": 3.5},
+    "dotted": {"linestyle": (0, (1, 1.5)), "linewidth": 1.4},
 }
 GRID: dict[str, Any] = {"axis": "y", "linestyle": (0, (1, 3)), "color": "grey", "linewidth": 0.6}
 PERCENT = "%"
@@ -34,15 +42,24 @@ def draw(figure: Figure, path: Path) -> None:
         width, height = figure.size
         canvas = Canvas(figsize=(width * len(figure.panels) + 0.4, height), layout="constrained")
         axes = canvas.subplots(1, len(figure.panels), sharey=figure.share, squeeze=False)[0]
+        handles: dict[str, Artist] = {}
         for k, (axis, panel) in enumerate(zip(axes, figure.panels, strict=True)):
-            _panel(axis, panel, named=k == 0 or not figure.share)
+            entries = _panel(axis, panel, named=k == 0 or not figure.share)
+            handles |= {str(entry.get_label()): entry for entry in entries}
+            if entries and not figure.below:
+                columns = 1 + (len(entries) > 7 and not panel.bars)
+                axis.legend(handles=entries, fontsize=8, framealpha=0.9, ncols=columns)
+        if figure.below and handles:
+            columns = max(1, int(width * len(figure.panels) / 1.7))
+            canvas.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, fontsize=8)
         canvas.suptitle(figure.title, fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path.with_name(path.name + ".png"), dpi=160)
         canvas.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
 
 
-def _panel(axis: Axes, panel: Panel, named: bool) -> None:
+def _panel(axis: Axes, panel: Panel, named: bool) -> list[Artist]:
+    """Draw a panel and return the entries of its legend."""
     handles: list[Artist] = []
     for line in panel.lines:
         _line(axis, line)
@@ -65,18 +82,44 @@ def _panel(axis: Axes, panel: Panel, named: bool) -> None:
     axis.set_xlabel(panel.x)
     if named:
         axis.set_ylabel(panel.y)
+    if panel.grid:
+        _contours(axis, panel)
+        return handles
     if panel.right is not None:
-        axis.set_xlim(0, panel.right)
-    axis.set_ylim(0, panel.top if panel.top is not None else 1.1 * axis.dataLim.ymax)
+        axis.set_xlim(panel.left or 0, panel.right)
+    if panel.lines and all(float(x).is_integer() for line in panel.lines for x in line.x):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if panel.log:
+        axis.set_yscale("log")
+        if panel.bottom is not None or panel.top is not None:
+            axis.set_ylim(panel.bottom, panel.top)
+        return handles
+    axis.set_ylim(panel.bottom or 0, panel.top if panel.top is not None else 1.1 * axis.dataLim.ymax)
     if panel.top is not None and PERCENT in panel.y:
         axis.yaxis.set_major_locator(MultipleLocator(5 if panel.top <= FEW else 10))
-    if handles:
-        axis.legend(handles=handles, fontsize=8, framealpha=0.9, ncols=1 + (len(handles) > 7 and not panel.bars))
+    return handles
+
+
+def _contours(axis: Axes, panel: Panel) -> None:
+    """Filled contours at levels that grow by a constant factor, with a bar that explains them."""
+    values = np.array(panel.grid)
+    low, high = max(values.min(), 1e-6), max(values.max(), 2e-6)
+    x, y = (
+        np.linspace(panel.left or 0, panel.right or 1, values.shape[1]),
+        np.linspace(panel.bottom or 0, panel.top or 1, values.shape[0]),
+    )
+    levels = np.geomspace(low, high * 1.0001, 13)
+    drawn = axis.contourf(x, y, values.clip(low, high), levels, norm=LogNorm(low, high))
+    axis.contour(x, y, values.clip(low, high), levels, colors="white", linewidths=0.3)
+    bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.8, ticks=levels[::3])
+    bar.ax.set_yticklabels([f"{level:.3g}" for level in levels[::3]])
 
 
 def _line(axis: Axes, line: Line) -> None:
     if line.low:
         axis.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.12, linewidth=0)
-    axis.plot(line.x, line.y, color=line.colour, zorder=1 if line.style == "paper" else 2, **STYLES[line.style])
+    axis.plot(
+        line.x, line.y, color=line.colour, zorder=1 if line.style.startswith("paper") else 2, **STYLES[line.style]
+    )
     for x, y, note in zip(line.x, line.y, line.notes, strict=False):
         axis.annotate(note, (x, y), xytext=(-5, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8)

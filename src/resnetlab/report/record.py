@@ -72,16 +72,28 @@ class Panel:
     """End of the x axis."""
     top: float | None = None
     """End of the y axis."""
+    left: float | None = None
+    """Start of the x axis. Default: 0 if `right` is given."""
+    bottom: float | None = None
+    """Start of the y axis. Default: 0, or the lowest value on a logarithmic axis."""
+    log: bool = False
+    """Whether the y axis is logarithmic."""
+    grid: tuple[tuple[float, ...], ...] = ()
+    """Values on a regular grid, row by row from the bottom, drawn as filled contours between the four limits."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side; `share` gives them one y axis. `size` is a panel's width and height in inches."""
+    """Panels side by side; `share` gives them one y axis. `size` is a panel's width and height in inches.
+
+    `below` puts one legend for all panels under them.
+    """
 
     title: str
     panels: tuple[Panel, ...]
     share: bool = True
     size: tuple[float, float] = (4.1, 3.6)
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,14 +170,16 @@ def _table(said: Mapping[str, Any]) -> Table:
 
 def _figure(said: Mapping[str, Any]) -> Figure:
     width, height = said["size"]
-    return Figure(said["title"], tuple(map(_panel, said["panels"])), said["share"], (width, height))
+    panels = tuple(map(_panel, said["panels"]))
+    return Figure(said["title"], panels, said["share"], (width, height), said.get("below", False))
 
 
 def _panel(said: Mapping[str, Any]) -> Panel:
     lines = tuple(Line(**{key: _tuple(value) for key, value in line.items()}) for line in said["lines"])
     bars = tuple(Bar(**bar) for bar in said["bars"])
     legend = tuple((label, colour, style) for label, colour, style in said["legend"])
-    return Panel(**{**said, "lines": lines, "bars": bars, "legend": legend, "ticks": tuple(said["ticks"])})
+    parts = {"lines": lines, "bars": bars, "legend": legend, "ticks": tuple(said["ticks"])}
+    return Panel(**{**said, **parts, "grid": tuple(map(tuple, said.get("grid", ())))})
 
 
 def _tuple(value: Any) -> Any:

@@ -13,12 +13,13 @@ from resnetlab.tasks.task import Metric
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run. `tested` is the result of a test protocol, if any."""
+    """One finished run. `tested` is the result of a test protocol, `measured` that of a study, if any."""
 
     config: Line
     curve: tuple[Line, ...]
     result: Line
     tested: Line | None = None
+    measured: Line | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -59,12 +60,14 @@ class FinishedRun:
         """The run as it is stored in a record."""
         said = {"network": self.config["network"]["name"], "seed": self.config.get("seed", 0)}
         said |= {"config": self.config, "result": self.result, "curve": list(self.curve)}
-        return said | ({} if self.tested is None else {"tested": self.tested})
+        optional = {"tested": self.tested, "measured": self.measured}
+        return said | {key: value for key, value in optional.items() if value is not None}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "FinishedRun":
         """Read a run from a record."""
-        return cls({"seed": said["seed"], **said["config"]}, tuple(said["curve"]), said["result"], said.get("tested"))
+        config, optional = {"seed": said["seed"], **said["config"]}, (said.get("tested"), said.get("measured"))
+        return cls(config, tuple(said["curve"]), said["result"], *optional)
 
 
 def finished_runs(folders: Iterable[Path]) -> dict[Path, FinishedRun]:

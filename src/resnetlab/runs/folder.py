@@ -77,7 +77,7 @@ class RunFolder:
     @property
     def mean_file(self) -> Path:
         """The file of the mean training image."""
-        return self.path / "mean.safetensors"
+        return mean_file(self.path)
 
     @property
     def sample_file(self) -> Path:
@@ -202,6 +202,28 @@ def curve_size(path: Path) -> int:
 def scores_file(path: Path, protocol: str) -> Path:
     """The file of the network's scores under a test protocol."""
     return path / f"scores-{protocol}.safetensors"
+
+
+def read_measurements(path: Path, name: str, settings: Line) -> Line | None:
+    """A study's measurements on this run's network, if they were made with these settings."""
+    kept = path / "measurements" / f"{name}.json"
+    found = _read_json(kept) if kept.exists() else {}
+    return found["measured"] if found.get("settings") == settings else None
+
+
+def write_measurements(path: Path, name: str, settings: Line, measured: Line) -> None:
+    """Keep a study's measurements on this run's network."""
+    write_json(path / "measurements" / f"{name}.json", {"settings": settings, "measured": measured})
+
+
+def mean_file(path: Path) -> Path:
+    """The file of the mean training image."""
+    return path / "mean.safetensors"
+
+
+def analysis_folder(path: Path) -> Path:
+    """The folder of the records that are made of this run alone."""
+    return path / "analysis"
 
 
 def evaluation_folder(path: Path) -> Path:

@@ -1,0 +1,136 @@
+"""Shared by the studies: scales, claims held against measurements, colours and styles of networks."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any, TypeVar
+
+from resnetlab.experiments.depth import SHORT, SMALL
+from resnetlab.experiments.experiment import Scale
+from resnetlab.experiments.learning_curves import COLOURS, SPARE
+from resnetlab.experiments.summary import trained
+from resnetlab.networks.architecture import Architecture
+from resnetlab.report.record import Line, Table
+from resnetlab.runs.finished import FinishedRun
+
+T = TypeVar("T")
+LAYER, BLOCK = "layer (3x3, from the input)", "block (from the input)"
+HOLDS, NOT, OPEN = "holds", "does not hold", "cannot be told from these runs"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper and what is measured here; `holds` is None if these runs cannot tell."""
+
+    text: str
+    source: str
+    measured: str
+    holds: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it holds, in words."""
+        return {True: HOLDS, False: NOT, None: OPEN}[self.holds]
+
+
+def claim_table(claims: Iterable[Claim], note: str) -> Table:
+    """One row per claim."""
+    rows = tuple((claim.text, claim.source, claim.measured, claim.verdict) for claim in claims)
+    return Table(("claim", "by", "measured here", "verdict"), rows, note, "Claims and measurements")
+
+
+def summary_sentence(claims: Sequence[Claim]) -> str:
+    """How many of the claims hold here."""
+    told = [claim for claim in claims if claim.holds is not None]
+    if not told:
+        return ""
+    count = sum(bool(claim.holds) for claim in told)
+    return f"{count} of {len(told)} claims hold on these networks."
+
+
+def networks(*names: str) -> Mapping[str, Scale]:
+    """The scales of a study of these CIFAR networks, e.g. `plain20`."""
+    chosen = tuple(f"cifar_{name}" for name in names)
+    few = tuple(name for name in chosen if not name.endswith("110"))
+    return {"digits": SMALL.of(*chosen), "short": SHORT.of(*few)}
+
+
+def style(architecture: Architecture, *, points: bool = False) -> str:
+    """Plain networks are dashed, residual ones solid."""
+    kind = "plain" if architecture.shortcut == "none" else "residual"
+    return f"{kind} points" if points else kind
+
+
+def colour(architecture: Architecture, others: Sequence[Architecture] = ()) -> str:
+    """One colour per depth in every figure; networks of the same depth and kind get others."""
+    same = [row for row in others if (row.depth, row.shortcut) == (architecture.depth, architecture.shortcut)]
+    if architecture.depth in COLOURS and same[:1] in ([], [architecture]):
+        return COLOURS[architecture.depth]
+    return SPARE[list(others).index(architecture) % len(SPARE)] if architecture in others else SPARE[0]
+
+
+def line(
+    run: FinishedRun, x: Sequence[int | float], y: Sequence[float], label: str | None = None, *, points: bool = False
+) -> Line:
+    """A line in the colour and style of a run's network."""
+    row = run.architecture
+    return Line(
+        tuple(map(float, x)), tuple(y), title(run) if label is None else label, colour(row), style(row, points=points)
+    )
+
+
+def numbers(count: int) -> tuple[float, ...]:
+    """1, 2, ..., count: places on an axis."""
+    return tuple(float(k) for k in range(1, count + 1))
+
+
+def title(run: FinishedRun) -> str:
+    """The network's title, with the seed if it is not 0."""
+    return run.architecture.title + (f", seed {run.seed}" if run.seed else "")
+
+
+def measured(run: FinishedRun) -> Mapping[str, Any]:
+    """What was measured on a run's network."""
+    assert run.measured is not None  # noqa: S101 -- an inspection came before
+    return run.measured
+
+
+def data_note(runs: Sequence[FinishedRun], split: str = "test") -> str:
+    """Data, number of images and training of the networks."""
+    return f"Data: {runs[0].data}, {measured(runs[0])['images']:,} {split} images. {trained(runs)}"
+
+
+def subtitle(runs: Sequence[FinishedRun]) -> str:
+    """The data set and the length of the training."""
+    return f"{runs[0].data}, {runs[0].recipe['iterations']:,} iterations"
+
+
+def of(runs: Sequence[FinishedRun], *, residual: bool) -> list[FinishedRun]:
+    """The residual or the plain networks among the runs, shallow before deep."""
+    chosen = [run for run in runs if (run.architecture.shortcut != "none") == residual]
+    return sorted(chosen, key=lambda run: (run.architecture.depth, run.seed))
+
+
+def deepest(runs: Sequence[FinishedRun]) -> FinishedRun | None:
+    """The deepest network, the first seed of it."""
+    return max(runs, key=lambda run: (run.architecture.depth, -run.seed), default=None)
+
+
+def pair(runs: Sequence[FinishedRun]) -> tuple[FinishedRun, FinishedRun] | None:
+    """The deepest plain network and the residual one of the same depth."""
+    for plain in reversed(of(runs, residual=False)):
+        for residual in of(runs, residual=True):
+            if residual.architecture.depth == plain.architecture.depth:
+                return plain, residual
+    return None
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """`12.3 ± 0.4`: mean and standard deviation; the value alone if there is one."""
+    told = f"{mean(values):.{digits}f}"
+    return told if len(values) == 1 else f"{told} ± {stdev(values):.{digits}f}"
+
+
+def listed(runs: Sequence[FinishedRun], tell: Callable[[FinishedRun], str]) -> str:
+    """`ResNet-20 1.2, ResNet-56 0.8`."""
+    return ", ".join(f"{title(run)} {tell(run)}" for run in runs)

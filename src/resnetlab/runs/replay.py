@@ -1,0 +1,97 @@
+"""Repeat the training of a run up to some steps, to look at the network on the way; the numbers are the run's."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnetlab.data.dataset import Dataset
+from resnetlab.data.named import DataSource
+from resnetlab.errors import ResnetlabError
+from resnetlab.networks.architecture import from_fields, parse
+from resnetlab.networks.resnet import ResNet
+from resnetlab.runs.folder import Line, mean_file, read_config, read_settings
+from resnetlab.runs.spec import RunSpec
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training.batches import Reading, choose_preprocessing, prepare
+from resnetlab.training.loop import Stepped, launched, objective, start, train
+from resnetlab.training.recipe import Recipe
+
+
+def spec_of(folder: Path, crop: tuple[int, int]) -> RunSpec:
+    """The specification of a run on disk; `start` is only the name of the file that it started from.
+
+    `crop` is the size of the network's images, to which image files in memory were scaled.
+
+    Raises:
+        ResnetlabError: it is not a run of classification.
+    """
+    config, settings = read_config(folder), read_settings(folder)
+    if (task := config.get("task", {}).get("name", CLASSIFICATION.name)) != CLASSIFICATION.name:
+        raise ResnetlabError(f"{folder} is a run of {task}; expected {CLASSIFICATION.name}")
+    recipe = Recipe(**{key: _tuple(value) for key, value in config["recipe"].items()})
+    network = config["network"]
+    architecture = from_fields({**vars(parse(network["name"])), **network})
+    square = crop[0] if recipe.resident and crop[0] == crop[1] else None
+    data = DataSource(settings["source"], Path(settings["data_dir"]), square, "skip")
+    start = Path(config["start"]["file"]) if "start" in config else None
+    return RunSpec(architecture, data, recipe, int(config["seed"]), start)
+
+
+def data_of(folder: Path, spec: RunSpec) -> Dataset:
+    """The data that a run was trained on.
+
+    Raises:
+        ResnetlabError: it cannot be read, or is no longer the same.
+    """
+    dataset = spec.chosen(spec.load())
+    trained_on: Line = read_config(folder)["data"]
+    if dataset.fingerprint() != trained_on["fingerprint"]:
+        raise ResnetlabError(
+            f"{spec.data.name} is not the data that {folder} was trained on: its fingerprint is "
+            f"{dataset.fingerprint()}, not {trained_on['fingerprint']}; restore the data, or train again"
+        )
+    return dataset
+
+
+def initial(spec: RunSpec) -> ResNet:
+    """The network before the first step of a run that starts from random weights."""
+    torch.manual_seed(spec.seed)
+    return ResNet(spec.architecture)
+
+
+def replay(
+    folder: Path, spec: RunSpec, dataset: Dataset, device: torch.device, steps: Sequence[int]
+) -> Iterator[tuple[int, nn.Module]]:
+    """Train again and yield the network after each of these steps; do not change it.
+
+    Weights are those of the run up to rounding, and equal bit for bit on the device and with the threads of the run.
+
+    Raises:
+        ResnetlabError: the run did not start from random weights.
+    """
+    if not steps:
+        return
+    if spec.start:
+        raise ResnetlabError(f"{folder} started from given weights; only a run from random weights can be repeated")
+    state = start(initial(spec), spec.recipe, device, 1 + len(spec.task.metrics))
+    preprocessing = choose_preprocessing(dataset, spec.recipe, None, mean_file(folder))
+    batches = prepare(dataset, spec.recipe, spec.seed, device, preprocessing, Reading())
+    loss = spec.task.loss(spec.recipe, dataset, device)
+    forward = objective(state.network, spec.recipe, device, loss, spec.task.sums)
+    step = launched(batches.training, forward, spec.recipe)
+    try:
+        for event in train(state, step, spec.recipe, spec.task.means):
+            if isinstance(event, Stepped) and event.step in steps:
+                yield event.step, state.network
+                state.network.train()
+                if event.step == max(steps):
+                    return
+    finally:
+        batches.training.close()
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
