@@ -171,6 +171,7 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
     (ANALYSE, "only", ("overfit",), TAKES_EFFECT),
     (ANALYSE, "out", ("a",), TAKES_EFFECT),
+    (ANALYSE, "data", ("photos",), REFUSED),  # it was trained on other data
     (ANALYSE, "images", ("150",), TAKES_EFFECT),
     (ANALYSE, "surface", ("3",), REFUSED),  # it is for landscape
     (ANALYSE, "device", ("cuda",), REFUSED),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.catalogue import CATALOGUE, find, inspections
 from resnetlab.experiments.earlier import read_record
 from resnetlab.experiments.experiment import Experiment, Joined
@@ -16,6 +17,7 @@ from resnetlab.experiments.why.gradients import initialisation_record
 from resnetlab.experiments.why.landscape import bumps
 from resnetlab.networks.architecture import parse
 from resnetlab.report.record import Record
+from resnetlab.training.resolve import RecipeOptions
 
 NAMES = ("figure7", "gradients", "lesions", "refinement", "landscape", "overfit")
 SMALL = ("--networks", "cifar_plain14", "cifar_resnet8", "cifar_resnet14", "--iterations", "12", "--images", "210")
@@ -47,6 +49,8 @@ def test_studies_share_their_runs() -> None:
     assert len(grid) == 18
     assert len({spec.recipe for spec in grid.values()}) == 6
     assert len(set(grid) & set(figure7)) == 3  # all images, no noise
+    with pytest.raises(ResnetlabError, match="overfit varies images itself"):
+        inspections()["overfit"].specs(Options(recipe=RecipeOptions(fields=("images=100",))))
 
 
 @pytest.mark.parametrize("name", ["figure7", "lesions", "refinement", "landscape"])

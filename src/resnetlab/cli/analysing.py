@@ -28,11 +28,12 @@ class AnalysisSettings:
 
 @command
 def analyse(
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...")],
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")],
     /,
     *,
     only: tuple[str, ...] = (),
     out: Path | None = None,
+    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH", help_behavior_hint="")] = None,
     images: int | None = None,
     surface: int | None = None,
     settings: AnalysisSettings = AnalysisSettings(),
@@ -46,6 +47,7 @@ def analyse(
         runs: Folders of finished runs.
         only: Some of figure7, gradients, lesions, refinement, landscape and overfit. Default: all of them.
         out: The folder for records, pages and pictures. Default: analysis/ in the first run's folder.
+        data: Where the training data is now, if it was moved. Default: where it was in training.
         images: Images of each split to measure on. Default: 2000, or all if fewer.
         surface: landscape: also the loss surface in two directions, at N x N points; its cost is printed first.
         settings: How the measurements are executed.
@@ -70,7 +72,7 @@ def analyse(
     if surface and "landscape" not in chosen:
         raise ResnetlabError("`surface` takes no effect without landscape; add it to `only`")
     how = Settings(settings.device, settings.threads, settings.workers)
-    options, listener = Options(images=images, surface=surface, settings=how), Terminal()
+    options, listener = Options(data=data, images=images, surface=surface, settings=how), Terminal()
     folder = out or analysis_folder(runs[0])
     here = {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(settings.device))}
     for name in chosen:

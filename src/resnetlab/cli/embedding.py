@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @command
 def embed(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER")],
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER", help_behavior_hint="")
+    ],
     /,
     *,
     out: Path,

@@ -18,7 +18,9 @@ SHOWN = 10
 
 @command(name="ensemble")
 def ensemble_(
-    scores: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SCORES ...")],
+    scores: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SCORES ...", help_behavior_hint="")
+    ],
     /,
     *,
     choose: int | None = None,

@@ -131,7 +131,9 @@ def export(
 @command(name="predict")
 def predict_(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER")],
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER", help_behavior_hint="")
+    ],
     /,
     *,
     csv: Path | None = None,

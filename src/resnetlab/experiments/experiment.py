@@ -20,7 +20,7 @@ from resnetlab.report.record import Record, Table
 from resnetlab.runs.finished import FinishedRun
 from resnetlab.runs.several import Update
 from resnetlab.runs.spec import DEEP, RunSpec
-from resnetlab.training.resolve import resolve
+from resnetlab.training.resolve import parse_fields, resolve
 
 LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
 T = TypeVar("T")
@@ -204,6 +204,9 @@ class Experiment:
         data = DataSource(options.data or at.data, options.data_dir or Path("data"))
         rows = [self.network(name, options.narrow, at.narrow) for name in options.networks or at.networks]
         repeats = max(Counter(rows).values())
+        varied = {name for variant in at.variants for name in variant}
+        if given := varied & parse_fields(options.recipe.fields).keys():
+            raise ResnetlabError(f"{self.name} varies {' and '.join(sorted(given))} itself; remove it from `fields`")
         found = {}
         for seed, variant in product(range(options.seeds), at.variants):
             seen: Counter[Architecture] = Counter()

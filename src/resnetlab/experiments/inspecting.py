@@ -95,7 +95,7 @@ def subject_of(folder: Path, options: Options, shares: Sequence[float] = ()) -> 
         ResnetlabError: its data cannot be read, or is no longer the same.
     """
     model, device = load(folder), choose_device(options.settings.device)
-    spec = spec_of(folder, model.preprocessing.fit.crop)
+    spec = spec_of(folder, model.preprocessing.fit.crop, options.data)
     dataset = data_of(folder, spec)
     count, workers = options.images or IMAGES, options.settings.workers
     train, test = (_images(split, count, model, workers, device) for split in (dataset.train, dataset.test))

@@ -20,10 +20,11 @@ from resnetlab.training.loop import Stepped, launched, objective, start, train
 from resnetlab.training.recipe import Recipe
 
 
-def spec_of(folder: Path, crop: tuple[int, int]) -> RunSpec:
+def spec_of(folder: Path, crop: tuple[int, int], source: str | None = None) -> RunSpec:
     """The specification of a run on disk; `start` is only the name of the file that it started from.
 
-    `crop` is the size of the network's images, to which image files in memory were scaled.
+    `crop` is the size of the network's images, to which image files in memory were scaled. `source` is where its data
+    is now, if it was moved.
 
     Raises:
         ResnetlabError: it is not a run of classification.
@@ -35,7 +36,7 @@ def spec_of(folder: Path, crop: tuple[int, int]) -> RunSpec:
     network = config["network"]
     architecture = from_fields({**vars(parse(network["name"])), **network})
     square = crop[0] if recipe.resident and crop[0] == crop[1] else None
-    data = DataSource(settings["source"], Path(settings["data_dir"]), square, "skip")
+    data = DataSource(source or settings["source"], Path(settings["data_dir"]), square, "skip")
     start = Path(config["start"]["file"]) if "start" in config else None
     return RunSpec(architecture, data, recipe, int(config["seed"]), start)
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from statistics import mean, median
 
 from resnetlab.analysis import lesions
+from resnetlab.analysis.lesions import kendall_tau
 from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection, Watch
@@ -34,7 +35,8 @@ WHY_NOT = (
     "A block of a plain network that changes the shape cannot be deleted: nothing else maps its input to its output. "
     "In a residual network its shortcut remains. Only blocks that keep the shape are deleted at random or exchanged."
 )
-ANEW = "Estimated anew: batch-norm statistics of the network without the block, over training images."
+ANEW = f"Anew: batch-norm statistics of the network without the block, over {lesions.ANEW} training images at most."
+SMOOTH = 0.8  # Kendall's tau of the error and the number of deleted blocks
 
 
 def _rises(run: FinishedRun, key: str = "error", *, keeps_shape: bool | None = None) -> list[float]:
@@ -222,10 +224,11 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     if run is not None:
         entries = measured(run)["deleted"]
         errors = [mean(entry["errors"]) for entry in entries]
-        jumps = [b - a for a, b in pairwise(errors)]
         counted = zip(entries, errors, strict=True)
         told = f"{title(run)}: " + ", ".join(f"{entry['count']} blocks {value:.0f} %" for entry, value in counted)
-        holds = sum(jump < 0 for jump in jumps) <= 1 and max(jumps, default=0.0) < 40
+        tau = kendall_tau([sorted(range(len(errors)), key=errors.__getitem__)])
+        most = max((b - a for a, b in pairwise(errors)), default=0.0)
+        holds = tau > SMOOTH and most < (errors[-1] - errors[0]) / 2
         found.append(Claim("the error rises smoothly with the number of deleted blocks", SOURCE, told, holds))
     run = deepest([run for run in residual if measured(run)["paths"]])
     if run is not None:

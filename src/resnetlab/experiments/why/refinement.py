@@ -19,7 +19,6 @@ from resnetlab.experiments.why.common import (
     measured,
     networks,
     of,
-    pair,
     subtitle,
     summary_sentence,
     title,
@@ -101,43 +100,40 @@ def _sentence(runs: Sequence[FinishedRun]) -> str:
 def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     found, residual = list[Claim](), of(runs, residual=True)
     if residual:
-        told, holds = list[str](), list[bool]()
+        words, holds = list[str](), list[bool]()
         for run in residual:
             cosines = [c for c in measured(run)["cosines"] if c is not None]
             late = cosines[int(LATE * len(cosines)) :]
-            told.append(
+            words.append(
                 f"{title(run)} {mean(cosines):+.3f}, last third {mean(late):+.3f}; positive in "
                 f"{sum(c > 0 for c in cosines)} of {len(cosines)} blocks"
             )
             holds.append(mean(cosines) > 0 and mean(late) > 0)
         text = "updates point down the loss: positive cosine with the negative gradient"
-        found.append(Claim(text, "Jastrzębski et al., 2018", "; ".join(told), all(holds)))
-        told, holds = [], []
+        found.append(Claim(text, "Jastrzębski et al., 2018", "; ".join(words), all(holds)))
+        words, holds = [], []
         for run in residual:
             errors = measured(run)["read_out"]
             rest = errors[int(LATE * len(errors)) :]
-            told.append(
+            words.append(
                 f"{title(run)}: {errors[0]:.0f} % after the first layer, {rest[0]:.0f} % after two thirds, "
                 f"{errors[-1]:.1f} % at the end"
             )
             holds.append(all(b <= a + 2 for a, b in pairwise(rest)) and rest[0] < errors[0] - 10)
         text = "the last blocks refine: the own classifier gets better block by block"
-        found.append(Claim(text, "Jastrzębski et al., 2018", "; ".join(told), all(holds)))
-    if (both := pair(runs)) is not None:
-        ours = list[float]()
-        for run in both:
-            errors = measured(run)["probes"]
-            ours.append(sum(b <= a + 0.5 for a, b in pairwise(errors)) / (len(errors) - 1))
-        shares = ", ".join(f"{title(run)} {100 * share:.0f} %" for run, share in zip(both, ours, strict=True))
-        found.append(
-            Claim(
-                "what a linear probe can read improves from block to block (share of blocks)",
-                "Alain and Bengio, 2016",
-                shares,
-                min(ours) > LATE,
-            )
-        )
+        found.append(Claim(text, "Jastrzębski et al., 2018", "; ".join(words), all(holds)))
+    for chosen, kind in ((of(runs, residual=False), "plain"), (residual, "residual")):
+        shares = [_improving(run) for run in chosen]
+        if shares:
+            told = ", ".join(f"{title(run)} {100 * share:.0f} %" for run, share in zip(chosen, shares, strict=True))
+            text = f"in a {kind} network a linear probe reads the class better block by block (share of blocks)"
+            found.append(Claim(text, "Alain and Bengio, 2016", told, min(shares) > LATE))
     return found
+
+
+def _improving(run: FinishedRun) -> float:
+    """The share of blocks after which the probe is no more than half a point worse than before."""
+    return float(mean(b <= a + 0.5 for a, b in pairwise(measured(run)["probes"])))
 
 
 def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
