@@ -106,7 +106,7 @@ def test_paths_are_binomial_and_shares_add_up(subject: Callable[..., Subject]) -
 
 
 def test_a_whole_measurement_of_a_bottleneck_network(subject: Callable[..., Subject]) -> None:
-    with pytest.raises(ResnetlabError, match="40 training images for this; a lesion study needs at least 200"):
+    with pytest.raises(ResnetlabError, match="40 training images for this; a lesion study needs at least 100"):
         measure(subject("cifar_resnet8", train=40), list)
     found = measure(subject("cifar_resnet8"), list)
     assert found["paths"] is not None

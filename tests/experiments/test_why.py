@@ -12,7 +12,7 @@ from resnetlab.experiments.catalogue import CATALOGUE, find, inspections
 from resnetlab.experiments.earlier import read_record
 from resnetlab.experiments.experiment import Experiment, Joined
 from resnetlab.experiments.options import Options
-from resnetlab.experiments.why.common import Claim, claim_table, colour, style
+from resnetlab.experiments.why.common import Claim, claim_tables, colour, style
 from resnetlab.experiments.why.gradients import initialisation_record
 from resnetlab.experiments.why.landscape import bumps
 from resnetlab.networks.architecture import parse
@@ -152,14 +152,15 @@ def test_what_cannot_be_analysed_is_refused(
     assert "unknown study 'lesion': did you mean lesions" in refused("run", "--only", "lesion")
     assert "--surface takes no effect without landscape" in refused("run", "--only", "lesions", "--surface", "5")
     assert "--images 0: it must be at least 1" in refused("run", "--images", "0")
-    assert "needs at least 200 for a stable estimate" in refused("run", "--only", "lesions", "--images", "50")
+    assert "needs at least 100 for a stable estimate" in refused("run", "--only", "lesions", "--images", "50")
     (tmp_path / "run" / "result.json").unlink()
     assert "run has not finished" in refused("run")
 
 
 def test_claims_and_colours() -> None:
     claims = [Claim("a", "b", "c", holds) for holds in (True, False, None)]
-    verdicts = [row[3] for row in claim_table(claims, "").rows]
+    verdicts = [row[3] for row in claim_tables(claims, "")[0].rows]
+    assert claim_tables([], "") == ()
     assert verdicts == ["holds", "does not hold", "cannot be told from these runs"]
     rows = [parse(f"cifar_{kind}{depth}") for kind in ("plain", "resnet") for depth in (20, 56)]
     assert len({(colour(row), style(row)) for row in rows}) == 4

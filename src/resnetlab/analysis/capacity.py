@@ -12,7 +12,7 @@ from resnetlab.analysis.subject import Images, Subject
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
 
-LEAST = 200  # images
+LEAST = 100  # images
 
 
 def effective_rank(rows: Float[Tensor, "n c"]) -> float:

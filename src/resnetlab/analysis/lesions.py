@@ -18,7 +18,7 @@ from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
 from resnetlab.networks.statistics import buffers_kept, set_exact_statistics
 
-LEAST = 200  # images: a difference of one point in error is then two images
+LEAST = 100  # images: one of them is then a point of error
 ANEW = 640  # training images to estimate batch statistics on
 DRAWS = 8
 PATH_DRAWS = 4

@@ -1,5 +1,6 @@
 """Draw figures as PNG and SVG, reproducibly."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 GRID: dict[str, Any] = {"axis": "y", "linestyle": (0, (1, 3)), "color": "grey", "linewidth": 0.6}
 PERCENT = "%"
+LETTERS_PER_INCH = 13  # of a title
 FEW = 20.0  # percent; axes up to here have a tick every 5
 
 
@@ -52,7 +54,9 @@ def draw(figure: Figure, path: Path) -> None:
         if figure.below and handles:
             columns = max(1, int(width * len(figure.panels) / 1.7))
             canvas.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, fontsize=8)
-        canvas.suptitle(figure.title, fontsize=10)
+        letters = int(LETTERS_PER_INCH * width * len(figure.panels))
+        title = "\n".join(part for line in figure.title.splitlines() for part in textwrap.wrap(line, letters))
+        canvas.suptitle(title, fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path.with_name(path.name + ".png"), dpi=160)
         canvas.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})

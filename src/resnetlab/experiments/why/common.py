@@ -33,10 +33,11 @@ class Claim:
         return {True: HOLDS, False: NOT, None: OPEN}[self.holds]
 
 
-def claim_table(claims: Iterable[Claim], note: str) -> Table:
-    """One row per claim."""
+def claim_tables(claims: Iterable[Claim], note: str) -> tuple[Table, ...]:
+    """A table with one row per claim; none without claims, e.g. where the networks to compare are missing."""
     rows = tuple((claim.text, claim.source, claim.measured, claim.verdict) for claim in claims)
-    return Table(("claim", "by", "measured here", "verdict"), rows, note, "Claims and measurements")
+    header = ("claim", "by", "measured here", "verdict")
+    return (Table(header, rows, note, "Claims and measurements"),) if rows else ()
 
 
 def summary_sentence(claims: Sequence[Claim]) -> str:

@@ -11,7 +11,7 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_table,
+    claim_tables,
     colour,
     data_note,
     line,
@@ -41,7 +41,7 @@ def _values(run: FinishedRun, choice: str = USUAL) -> list[float]:
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
     claims = _claims(runs)
-    tables = (_table(runs), _choices(runs), claim_table(claims, CHOICE))
+    tables = (_table(runs), _choices(runs), *claim_tables(claims, CHOICE))
     sentences = (_sentence(runs), summary_sentence(claims))
     made_from = tuple(run.to_json() for run in runs)
     return Record(experiment.name, experiment.title, sentences, tables, (_figure(runs, experiment.title),), made_from)

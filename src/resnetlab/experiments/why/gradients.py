@@ -14,7 +14,7 @@ from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     LAYER,
     Claim,
-    claim_table,
+    claim_tables,
     colour,
     data_note,
     measured,
@@ -66,7 +66,7 @@ def initialisation_record(data: Mapping[str, Any]) -> Record:
     note = (
         f"Random images of {SIZE}x{SIZE} pixels, {IMAGES} at a time ({FEW} for ResNet-1202), training mode, seed 0."
     )
-    tables = (_initial_table(data, note), _correlation_table(data), claim_table(claims, note))
+    tables = (_initial_table(data, note), _correlation_table(data), *claim_tables(claims, note))
     return Record(
         "gradients", "", (summary_sentence(claims),), tables, (_initial_figure(data), _other_figure(data)), data=data
     )

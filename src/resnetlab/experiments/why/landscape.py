@@ -14,7 +14,7 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_table,
+    claim_tables,
     data_note,
     line,
     measured,
@@ -43,7 +43,7 @@ def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequenc
         figures.append(_surface_figure(surfaces))
     made_from = tuple(run.to_json() for run in runs)
     sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
-    tables = (_table(runs), claim_table(claims, NOTE))
+    tables = (_table(runs), *claim_tables(claims, NOTE))
     return Record(experiment.name, experiment.title, sentences, tables, tuple(figures), made_from)
 
 

@@ -12,7 +12,7 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_table,
+    claim_tables,
     data_note,
     deepest,
     line,
@@ -48,9 +48,10 @@ def _rises(run: FinishedRun, key: str = "error", *, keeps_shape: bool | None = N
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
     claims = _claims(runs)
-    tables = [_single_table(runs), *_many_tables(runs), claim_table(claims, WHY_NOT)]
+    tables = [_single_table(runs), *_many_tables(runs)]
     if paths := [run for run in runs if measured(run)["paths"]]:
-        tables.insert(-1, _path_table(paths))
+        tables.append(_path_table(paths))
+    tables += claim_tables(claims, WHY_NOT)
     figures = [_figure(runs, experiment.title)] + ([_path_figure(paths)] if paths else [])
     sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
     made_from = tuple(run.to_json() for run in runs)

@@ -14,7 +14,7 @@ from resnetlab.experiments.options import Options
 from resnetlab.experiments.summary import trained
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_table,
+    claim_tables,
     colour,
     measured,
     style,
@@ -69,8 +69,9 @@ def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequenc
     made_from = tuple(run.to_json() for run in runs)
     sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
     note = "An error counts as equal within one point."
-    tables = (_table(runs), _capacity_table(runs), claim_table(claims, note))
-    figures = (_figure(runs, experiment.title), _capacity_figure(runs))
+    tables = (_table(runs), _capacity_table(runs), *claim_tables(claims, note))
+    several = len(_groups(runs)) > 1
+    figures = (*([_figure(runs, experiment.title)] if several else []), _capacity_figure(runs))
     return Record(experiment.name, experiment.title, sentences, tables, figures, made_from)
 
 
@@ -161,7 +162,7 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
 
 
 def _capacity_figure(runs: Sequence[FinishedRun]) -> Figure:
-    chosen = _plain(runs)
+    chosen = _plain(runs) or runs
     panels = []
     for key, what in (
         ("distance", "distance of a block from the identity"),

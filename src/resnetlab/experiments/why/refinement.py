@@ -11,7 +11,7 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_table,
+    claim_tables,
     data_note,
     deepest,
     line,
@@ -37,7 +37,7 @@ LATE = 2 / 3
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
     claims = _claims(runs)
     figures = [_figure(runs, experiment.title)]
-    tables = (_table(runs), claim_table(claims, NOTE))
+    tables = (_table(runs), *claim_tables(claims, NOTE))
     made_from = tuple(run.to_json() for run in runs)
     sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
     return Record(experiment.name, experiment.title, sentences, tables, tuple(figures), made_from)
