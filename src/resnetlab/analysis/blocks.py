@@ -12,6 +12,8 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
 
+Look = Callable[[Tensor], None]
+
 
 @dataclass(frozen=True)
 class Block:
@@ -100,25 +102,15 @@ def exchanged(replacements: Mapping[Block, nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def watching(hooks: Mapping[nn.Module, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Within this context, each module's output is passed to its function right after it is computed."""
+def watching(outputs: Mapping[nn.Module, Look], inputs: Mapping[nn.Module, Look] | None = None) -> Iterator[None]:
+    """Within this context, functions get modules' outputs right after they are computed, and their inputs before."""
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, look=look: look(output))
-        for module, look in hooks.items()
+        for module, look in outputs.items()
     ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def watching_inputs(hooks: Mapping[nn.Module, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Within this context, each module's input is passed to its function before the module runs."""
-    handles = [
+    handles += [
         module.register_forward_pre_hook(lambda _module, inputs, look=look: look(inputs[0]))
-        for module, look in hooks.items()
+        for module, look in (inputs or {}).items()
     ]
     try:
         yield

@@ -1,13 +1,13 @@
 """The capacity that a network uses, by block: the effective rank of features, and the size of F(x) against x."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from resnetlab.analysis.blocks import Block, blocks, watching, watching_inputs
+from resnetlab.analysis.blocks import Block, Look, blocks, watching
 from resnetlab.analysis.subject import Images, Subject
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
@@ -35,14 +35,14 @@ def by_block(network: ResNet, images: Images) -> list[dict[str, Any]]:
     distances, branches = dict.fromkeys(found, 0.0), dict.fromkeys(found, 0.0)
     current: dict[Block, Tensor] = {}
 
-    def on_input(block: Block) -> Callable[[Tensor], None]:
+    def on_input(block: Block) -> Look:
         def look(x: Tensor) -> None:
             current[block] = x
             inputs[block].append(x.mean((2, 3)).cpu())
 
         return look
 
-    def on_function(block: Block) -> Callable[[Tensor], None]:
+    def on_function(block: Block) -> Look:
         def look(y: Tensor) -> None:
             functions[block].append(y.mean((2, 3)).cpu())
             if block.keeps_shape:
@@ -50,7 +50,7 @@ def by_block(network: ResNet, images: Images) -> list[dict[str, Any]]:
 
         return look
 
-    def on_output(block: Block) -> Callable[[Tensor], None]:
+    def on_output(block: Block) -> Look:
         def look(y: Tensor) -> None:
             x = current.pop(block)
             if block.keeps_shape:
@@ -61,9 +61,10 @@ def by_block(network: ResNet, images: Images) -> list[dict[str, Any]]:
     with (
         modes_kept(network),
         torch.inference_mode(),
-        watching_inputs({block.module: on_input(block) for block in found}),
         watching({block.last_norm: on_function(block) for block in found}),
-        watching({block.module: on_output(block) for block in found}),
+        watching(
+            {block.module: on_output(block) for block in found}, {block.module: on_input(block) for block in found}
+        ),
     ):
         network.eval()
         for x, _ in images.batches():

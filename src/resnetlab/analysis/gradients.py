@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.blocks import blocks, watching, watching_inputs
+from resnetlab.analysis.blocks import Look, blocks, watching
 from resnetlab.analysis.responses import layers_3x3
 from resnetlab.analysis.subject import Batch, Subject
 from resnetlab.networks.architecture import Architecture
@@ -48,7 +48,7 @@ def norms(
     signals = dict.fromkeys(layers, 0.0)
     gradients = dict.fromkeys(layers, 0.0)
 
-    def look(layer: nn.Module) -> Callable[[Tensor], None]:
+    def look(layer: nn.Module) -> Look:
         def watch(output: Tensor) -> None:
             if output.requires_grad and not signals[layer]:
                 signals[layer] = float(output.detach().double().square().mean().sqrt())
@@ -73,19 +73,17 @@ def layer_norms(network: ResNet, batch: Batch) -> dict[str, Any]:
     ratios: list[float] = []
     inputs: dict[str, float] = {}
 
-    def record_input(name: str) -> Callable[[Tensor], None]:
+    def record_input(name: str) -> Look:
         return lambda x: inputs.__setitem__(name, float(x.detach().double().square().mean().sqrt()))
 
-    def record_branch(name: str) -> Callable[[Tensor], None]:
+    def record_branch(name: str) -> Look:
         return lambda y: ratios.append(float(y.detach().double().square().mean().sqrt()) / inputs[name])
 
     with modes_kept(network):
         network.train()
         found = blocks(network)
-        with (
-            watching_inputs({block.module: record_input(block.name) for block in found}),
-            watching({block.last_norm: record_branch(block.name) for block in found}),
-        ):
+        branches = {block.last_norm: record_branch(block.name) for block in found}
+        with watching(branches, {block.module: record_input(block.name) for block in found}):
             signals, gradients = norms(
                 network, list(layers.values()), x, lambda logits: F.cross_entropy(logits, labels)
             )

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.blocks import Block, blocks, is_residual, watching, watching_inputs
+from resnetlab.analysis.blocks import Block, Look, blocks, is_residual, watching
 from resnetlab.analysis.subject import Images, Subject, error
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
@@ -25,13 +25,13 @@ def features_by_block(network: ResNet, images: Images) -> list[Float[np.ndarray,
     found = blocks(network)
     kept: list[list[Tensor]] = [[] for _ in range(len(found) + 1)]
 
-    def keep(k: int) -> Callable[[Tensor], None]:
+    def keep(k: int) -> Look:
         return lambda y: kept[k].append(y.mean((2, 3)).cpu())
 
-    looks: dict[nn.Module, Callable[[Tensor], None]] = {b.module: keep(k) for k, b in enumerate(found, 1)}
+    looks: dict[nn.Module, Look] = {b.module: keep(k) for k, b in enumerate(found, 1)}
     with modes_kept(network), torch.inference_mode():
         network.eval()
-        with watching(looks), watching_inputs({found[0].module: keep(0)}):
+        with watching(looks, {found[0].module: keep(0)}):
             for x, _ in images.batches():
                 network(x)
     return [torch.cat(parts).numpy() for parts in kept]
@@ -100,18 +100,16 @@ def cosines(network: ResNet, images: Images) -> list[float]:
     first = images.first(min(COSINE_IMAGES, len(images)))
     sums, count = [0.0] * len(found), 0
 
-    def keep_input(k: int) -> Callable[[Tensor], None]:
+    def keep_input(k: int) -> Look:
         return lambda x: inputs.__setitem__(k, x)
 
-    def keep_output(k: int) -> Callable[[Tensor], None]:
+    def keep_output(k: int) -> Look:
         return lambda y: outputs.__setitem__(k, y)
 
     with modes_kept(network), torch.enable_grad():
         network.eval()
-        with (
-            watching_inputs({block.module: keep_input(k) for k, block in enumerate(found)}),
-            watching({block.module: keep_output(k) for k, block in enumerate(found)}),
-        ):
+        ends: dict[nn.Module, Look] = {block.module: keep_output(k) for k, block in enumerate(found)}
+        with watching(ends, {block.module: keep_input(k) for k, block in enumerate(found)}):
             for x, labels in first.batches(50):
                 loss = F.cross_entropy(network(x), labels, reduction="sum")
                 gradients = torch.autograd.grad(loss, [inputs[k] for k in range(len(found))])

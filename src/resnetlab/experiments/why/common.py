@@ -6,11 +6,11 @@ from statistics import mean, stdev
 from typing import Any, TypeVar
 
 from resnetlab.experiments.depth import SHORT, SMALL
-from resnetlab.experiments.experiment import Scale
+from resnetlab.experiments.experiment import Experiment, Scale
 from resnetlab.experiments.learning_curves import COLOURS, SPARE
 from resnetlab.experiments.summary import trained
 from resnetlab.networks.architecture import Architecture
-from resnetlab.report.record import Line, Table
+from resnetlab.report.record import Figure, Line, Record, Table
 from resnetlab.runs.finished import FinishedRun
 
 T = TypeVar("T")
@@ -40,13 +40,27 @@ def claim_tables(claims: Iterable[Claim], note: str) -> tuple[Table, ...]:
     return (Table(header, rows, note, "Claims and measurements"),) if rows else ()
 
 
+def study_record(
+    experiment: Experiment,
+    runs: Sequence[FinishedRun],
+    sentence: str,
+    tables: Sequence[Table],
+    figures: Sequence[Figure],
+    claims: Sequence[Claim] = (),
+    note: str = "",
+) -> Record:
+    """The record of a study: its tables, and last the table of claims with its note."""
+    sentences = tuple(filter(None, (sentence, summary_sentence(claims))))
+    made_from = tuple(run.to_json() for run in runs)
+    tables = (*tables, *claim_tables(claims, note))
+    return Record(experiment.name, experiment.title, sentences, tables, tuple(figures), made_from)
+
+
 def summary_sentence(claims: Sequence[Claim]) -> str:
     """How many of the claims hold here."""
     told = [claim for claim in claims if claim.holds is not None]
-    if not told:
-        return ""
     count = sum(bool(claim.holds) for claim in told)
-    return f"{count} of {len(told)} claims hold on these networks."
+    return f"{count} of {len(told)} claims hold on these networks." if told else ""
 
 
 def networks(*names: str) -> Mapping[str, Scale]:

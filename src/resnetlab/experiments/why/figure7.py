@@ -11,7 +11,6 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_tables,
     colour,
     data_note,
     line,
@@ -19,8 +18,8 @@ from resnetlab.experiments.why.common import (
     measured,
     networks,
     of,
+    study_record,
     subtitle,
-    summary_sentence,
     title,
 )
 from resnetlab.paper.curves import figure7
@@ -40,11 +39,8 @@ def _values(run: FinishedRun, choice: str = USUAL) -> list[float]:
 
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    claims = _claims(runs)
-    tables = (_table(runs), _choices(runs), *claim_tables(claims, CHOICE))
-    sentences = (_sentence(runs), summary_sentence(claims))
-    made_from = tuple(run.to_json() for run in runs)
-    return Record(experiment.name, experiment.title, sentences, tables, (_figure(runs, experiment.title),), made_from)
+    tables, figures = (_table(runs), _choices(runs)), (_figure(runs, experiment.title),)
+    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), CHOICE)
 
 
 def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:

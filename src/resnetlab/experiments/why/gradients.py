@@ -20,6 +20,7 @@ from resnetlab.experiments.why.common import (
     measured,
     networks,
     numbers,
+    study_record,
     style,
     subtitle,
     summary_sentence,
@@ -259,15 +260,7 @@ def _trained_record(experiment: Experiment, runs: Sequence[FinishedRun], scores:
     table = Table(header, tuple(rows), note, "During training")
     told = ", ".join(f"{title(run)} {' then '.join(_told(point, run) for point in _ends(run))}" for run in runs)
     sentence = f"The first layer's gradient over the last's during training: {told}."
-    made_from = tuple(run.to_json() for run in runs)
-    return Record(
-        experiment.name,
-        experiment.title,
-        (sentence,),
-        (table,),
-        (_trained_figure(runs, experiment.title),),
-        made_from,
-    )
+    return study_record(experiment, runs, sentence, (table,), (_trained_figure(runs, experiment.title),))
 
 
 def _trained_figure(runs: Sequence[FinishedRun], name: str) -> Figure:

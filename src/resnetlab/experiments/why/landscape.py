@@ -14,15 +14,14 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_tables,
     data_note,
     line,
     measured,
     networks,
     pair,
     spread,
+    study_record,
     subtitle,
-    summary_sentence,
     title,
 )
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
@@ -37,14 +36,10 @@ NOTE = (
 
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    claims = _claims(runs)
     figures = [_figure(runs, experiment.title)]
     if surfaces := [run for run in runs if measured(run).get("surface")]:
         figures.append(_surface_figure(surfaces))
-    made_from = tuple(run.to_json() for run in runs)
-    sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
-    tables = (_table(runs), *claim_tables(claims, NOTE))
-    return Record(experiment.name, experiment.title, sentences, tables, tuple(figures), made_from)
+    return study_record(experiment, runs, _sentence(runs), (_table(runs),), figures, _claims(runs), NOTE)
 
 
 def _at(run: FinishedRun, place: float) -> list[float]:

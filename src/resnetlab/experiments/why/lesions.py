@@ -12,7 +12,6 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_tables,
     data_note,
     deepest,
     line,
@@ -22,8 +21,8 @@ from resnetlab.experiments.why.common import (
     of,
     pair,
     spread,
+    study_record,
     subtitle,
-    summary_sentence,
     title,
 )
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
@@ -47,15 +46,11 @@ def _rises(run: FinishedRun, key: str = "error", *, keeps_shape: bool | None = N
 
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    claims = _claims(runs)
-    tables = [_single_table(runs), *_many_tables(runs)]
+    tables, figures = [_single_table(runs), *_many_tables(runs)], [_figure(runs, experiment.title)]
     if paths := [run for run in runs if measured(run)["paths"]]:
         tables.append(_path_table(paths))
-    tables += claim_tables(claims, WHY_NOT)
-    figures = [_figure(runs, experiment.title)] + ([_path_figure(paths)] if paths else [])
-    sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
-    made_from = tuple(run.to_json() for run in runs)
-    return Record(experiment.name, experiment.title, sentences, tuple(tables), tuple(figures), made_from)
+        figures.append(_path_figure(paths))
+    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), WHY_NOT)
 
 
 def _sentence(runs: Sequence[FinishedRun]) -> str:

@@ -14,12 +14,11 @@ from resnetlab.experiments.options import Options
 from resnetlab.experiments.summary import trained
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_tables,
     colour,
     measured,
+    study_record,
     style,
     subtitle,
-    summary_sentence,
 )
 from resnetlab.networks.architecture import Architecture
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
@@ -65,14 +64,11 @@ def _spread(group: Group, split: str) -> str:
 
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    claims = _claims(runs)
-    made_from = tuple(run.to_json() for run in runs)
-    sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
-    note = "An error counts as equal within one point."
-    tables = (_table(runs), _capacity_table(runs), *claim_tables(claims, note))
-    several = len(_groups(runs)) > 1
-    figures = (*([_figure(runs, experiment.title)] if several else []), _capacity_figure(runs))
-    return Record(experiment.name, experiment.title, sentences, tables, figures, made_from)
+    figures = [_capacity_figure(runs)]
+    if len(_groups(runs)) > 1:
+        figures.insert(0, _figure(runs, experiment.title))
+    tables, note = (_table(runs), _capacity_table(runs)), "An error counts as equal within one point."
+    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), note)
 
 
 def _table(runs: Sequence[FinishedRun]) -> Table:

@@ -11,7 +11,6 @@ from resnetlab.experiments.experiment import Experiment, Inspection, Watch
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
-    claim_tables,
     data_note,
     deepest,
     line,
@@ -19,8 +18,8 @@ from resnetlab.experiments.why.common import (
     measured,
     networks,
     of,
+    study_record,
     subtitle,
-    summary_sentence,
     title,
 )
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
@@ -35,12 +34,8 @@ LATE = 2 / 3
 
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    claims = _claims(runs)
-    figures = [_figure(runs, experiment.title)]
-    tables = (_table(runs), *claim_tables(claims, NOTE))
-    made_from = tuple(run.to_json() for run in runs)
-    sentences = tuple(filter(None, (_sentence(runs), summary_sentence(claims))))
-    return Record(experiment.name, experiment.title, sentences, tables, tuple(figures), made_from)
+    figures = (_figure(runs, experiment.title),)
+    return study_record(experiment, runs, _sentence(runs), (_table(runs),), figures, _claims(runs), NOTE)
 
 
 def _places(run: FinishedRun) -> list[float]:
