@@ -41,6 +41,18 @@ def test_figure_6_at_full_scale_is_the_papers_experiment() -> None:
     assert networks == {row.network for row in TABLE6 if row.network}
 
 
+def test_the_short_scale_is_a_tenth_of_the_papers_schedule() -> None:
+    for name in ("figure1", "figure6", "table6"):
+        for spec in specs(name, "short", 50_000).values():
+            recipe = spec.recipe
+            assert (spec.data.name, recipe.iterations, recipe.drops) == ("cifar10", 6400, (3200, 4800))
+            assert (recipe.batch_size, recipe.learning_rate, recipe.padding) == (128, 0.1, 4)
+    (deep,) = specs("table6", "short", 50_000, networks=("resnet110",)).values()
+    assert deep.recipe.warmup_rate == 0.01
+    mine = specs("figure6", "short", data="my/CIFAR-10 (JPEG)")
+    assert "CIFAR-10 (JPEG)-cifar_plain20-cifar-short-6400-seed0" in mine
+
+
 @pytest.mark.parametrize("name", IMAGENET)
 def test_tables_at_full_scale_are_the_papers_experiments(name: str) -> None:
     for spec in specs(name, "full", 1_281_167).values():

@@ -1,12 +1,14 @@
 """Tables, verdicts and figures, from made-up runs with known answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
+from resnetlab.data.class_names import CIFAR10
 from resnetlab.experiments.catalogue import CATALOGUE
 from resnetlab.experiments.depth import depth_record, error_table
 from resnetlab.experiments.earlier import read_record
@@ -161,6 +163,27 @@ def test_other_data_is_not_compared_with_the_papers() -> None:
     short = run("cifar_resnet20", 0.6, 8.8)
     short.config["recipe"]["iterations"] = 640
     assert len(error_table([short]).header) == 4
+
+
+def test_the_papers_curves_stand_beside_a_shorter_schedule_by_its_share() -> None:
+    def short(name: str, **recipe: object) -> FinishedRun:
+        found = run(name, 5.0, 9.0, data="CIFAR-10 (JPEG)")
+        config = found.config | {"data": found.config["data"] | {"classes": sorted(CIFAR10)}}
+        config |= {"recipe": found.config["recipe"] | {"iterations": 6400, "drops": [3200, 4800]} | recipe}
+        curve = [{**point, "step": point["step"] // 10} for point in found.curve]
+        return replace(found, config=config, curve=tuple(curve))
+
+    figure = experiment_figure([short("cifar_plain56"), short("cifar_resnet56")], "title")
+    theirs = curves.figure6("cifar_plain56", "test")
+    drawn = [line for line in figure.panels[0].lines if line.style == "paper"]
+    assert theirs is not None
+    assert drawn[1].x[-1] == pytest.approx(theirs[-1][0] * 1000)  # of 6,400 steps, in place of 64,000
+    assert drawn[1].y == tuple(y for _, y in theirs)
+    assert ("the paper's, 64,000 iterations scaled to these", "#888888", "paper") in figure.panels[0].legend
+    assert len(error_table([short("cifar_resnet56")], TABLE6).header) == 4  # numbers are not compared
+    for other in ({"drops": [1600, 4800]}, {"iterations": 9600}):
+        panel = experiment_figure([short("cifar_plain56", **other)], "title").panels[0]
+        assert not any(line.style == "paper" for line in panel.lines)
 
 
 FIGURE6 = CATALOGUE["figure6"]
