@@ -157,7 +157,7 @@ def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPat
     [
         (("table3", "--scale", "full"), "data/imagenet does not exist"),
         (("table3", "--scale", "folder"), "needs a folder of images by class with --data"),
-        (("table6", "--scale", "folder"), "has the scales digits, full"),
+        (("table6", "--scale", "folder"), "has the scales digits, short, full"),
         (("table6", "--narrow", "2"), "--narrow takes no effect with table6; it is for figure4, table2"),
         (("table3", "--narrow", "5"), "its first 64 filters must divide"),
         (("table3", "--rounds", "2"), "--rounds takes no effect with table3; it is for cost"),

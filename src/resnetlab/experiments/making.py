@@ -15,10 +15,10 @@ from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Listener, Made
 from resnetlab.experiments.inspecting import inspected
 from resnetlab.experiments.options import Options
-from resnetlab.experiments.plan import IMAGENET, Counted, counted, plan, plan_table
+from resnetlab.experiments.plan import IMAGENET, Counted, counted, labels, plan, plan_table
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
-from resnetlab.runs.folder import is_started
+from resnetlab.runs.folder import is_finished, is_started
 from resnetlab.runs.scores_of_run import scores_of_run
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.several import default_jobs, run_all
@@ -40,16 +40,17 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     source, dataset, numbers = _data(experiment, options, listener)
     specs = experiment.specs(replace(options, data=source), numbers.train)
     protocol = experiment.protocol_for(min(spec.recipe.crop_size for spec in specs.values()))
-    started = any(is_started(options.out / name) for name in specs)
-    long = experiment.planned or (experiment.stem == "imagenet" and options.scale != "digits")
-    if options.dry_run or (World.here().main and long and not started):
-        _show_plan(specs, protocol, numbers, dataset, options, listener)
-    _say_recipes(specs, numbers, dataset, listener)
-    if options.dry_run:
-        return Made(None)
     device = choose_device(options.settings.device)
     side_by_side = experiment.scale(options.scale or "digits").side_by_side
     jobs = options.jobs or default_jobs(specs, side_by_side, device)
+    missing = {name: spec for name, spec in specs.items() if not is_finished(options.out / name)}
+    started = any(is_started(options.out / name) for name in specs)
+    long = experiment.planned or (experiment.stem == "imagenet" and options.scale != "digits" and not started)
+    if options.dry_run or (World.here().main and long and missing):
+        _show_plan(missing or specs, protocol, numbers, dataset, jobs, options, listener)
+    _say_recipes(specs, numbers, dataset, listener)
+    if options.dry_run:
+        return Made(None)
     with joined(World.here().device(device.type)):
         interrupted, failed = _train(specs, options, jobs, listener)
         wait_for_all()  # before any process reads results that another one writes
@@ -98,35 +99,35 @@ def _show_plan(
     protocol: ProtocolName | None,
     numbers: Counted,
     dataset: Dataset | None,
+    jobs: int,
     options: Options,
     listener: Listener,
 ) -> None:
     device = World.here().device(choose_device(options.settings.device).type)
     before = torch.get_num_threads()
-    torch.set_num_threads(options.settings.threads or before)
+    at_a_time = jobs if device.type == "cpu" else 1  # on a GPU, runs are measured one at a time
+    torch.set_num_threads(options.settings.threads or max(1, before // at_a_time))
+    reading = "without reading of files, which do not exist" if dataset is None else "with reading of files"
+    reading = "" if dataset is not None and dataset.resident else reading
     try:
-        planned = plan(
-            specs, protocol, numbers, device, dataset, lambda each: listener.watched(each, "measuring", len(each))
-        )
-        listener.show(plan_table(planned, device, numbers, read=dataset is not None))
+        watch = lambda each: listener.watched(each, "measuring", len(each))
+        planned = plan(specs, protocol, numbers, device, dataset, watch)
+        listener.show(plan_table(planned, device, numbers, reading, at_a_time))
     finally:
         torch.set_num_threads(before)
 
 
 def _train(specs: dict[str, RunSpec], options: Options, jobs: int, listener: Listener) -> tuple[bool, list[str]]:
     """Execute the unfinished runs. Returns whether they were interrupted, and the errors of failed ones."""
-    repeated = options.seeds > 1 or len({spec.architecture for spec in specs.values()}) < len(specs)
-    labels = {
-        name: spec.architecture.title + (f", seed {spec.seed}" if repeated else "") for name, spec in specs.items()
-    }
+    shown = labels(specs)
     lengths = {name: spec.recipe.iterations for name, spec in specs.items()}
     ends: dict[str, tuple[str, str]] = {}
-    with listener.runs(labels, lengths) as tell:
+    with listener.runs(shown, lengths) as tell:
         for update in run_all(specs, options.out, options.settings, jobs):
             tell(update)
             if update.ended:
                 ends[update.name] = (update.ended, update.message)
-    failed = [f"{labels[name]}: {message}" for name, (end, message) in ends.items() if end == "failed"]
+    failed = [f"{shown[name]}: {message}" for name, (end, message) in ends.items() if end == "failed"]
     return any(end == "interrupted" for end, _ in ends.values()), failed
 
 

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,7 +73,7 @@ def plan(
     dataset: Dataset | None,
     watch: Callable[[Sequence[RunSpec]], Iterable[RunSpec]] = iter,
 ) -> list[Planned]:
-    """Estimate each run alone on this device, including the reading of files if they exist."""
+    """Estimate each run alone with torch's threads on this device, including the reading of files if they exist."""
     first = next(iter(specs.values()))
     shape = dataset.image_shape if dataset is not None else None
     size = shape[1] if shape else first.recipe.crop_size
@@ -82,11 +82,38 @@ def plan(
     seconds = {
         spec.architecture: _measure(spec.architecture, spec.recipe, numbers, size, device) for spec in watch(distinct)
     }
-    return [_planned(spec, seconds[spec.architecture], reading, protocol, numbers) for spec in specs.values()]
+    shown = labels(specs)
+    return [
+        _planned(spec, shown[name], seconds[spec.architecture], reading, protocol, numbers)
+        for name, spec in specs.items()
+    ]
 
 
-def plan_table(plans: Sequence[Planned], device: torch.device, numbers: Counted, read: bool) -> Table:
-    """A row per run and their total in sequence; `read`: whether reading files was measured."""
+def labels(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+    """Each run's network, with the seed and the recipe fields in which runs of one network differ."""
+    fields = {name: {**asdict(spec.recipe), "seed": spec.seed} for name, spec in specs.items()}
+    first: dict[Architecture, dict[str, Any]] = {}
+    differing: dict[Architecture, set[str]] = {}
+    for name, spec in specs.items():
+        usual = first.setdefault(spec.architecture, fields[name])
+        changed = {key for key, value in fields[name].items() if value != usual[key]}
+        differing.setdefault(spec.architecture, set()).update(changed)
+    return {
+        name: ", ".join(
+            [spec.architecture.title]
+            + [f"{key} {value}" for key, value in fields[name].items() if key in differing[spec.architecture]]
+        )
+        for name, spec in specs.items()
+    }
+
+
+def plan_table(
+    plans: Sequence[Planned], device: torch.device, numbers: Counted, reading: str = "", jobs: int = 1
+) -> Table:
+    """A row per run and their total, with `jobs` runs at a time.
+
+    `reading` says whether the reading of files was measured.
+    """
     header = ("run", "steps", "training images", "training", "testing", "disk")
     rows: list[tuple[str, ...]] = [
         (p.label, f"{p.steps:,}", f"{p.images:,}", _time(p.training_hours), _time(p.testing_hours), _size(p.disk))
@@ -95,16 +122,15 @@ def plan_table(plans: Sequence[Planned], device: torch.device, numbers: Counted,
     training, testing = sum(p.training_hours for p in plans), sum(p.testing_hours for p in plans)
     total = (f"{len(plans)} runs", f"{sum(p.steps for p in plans):,}", f"{sum(p.images for p in plans):,}")
     rows.append((*total, _time(training), _time(testing), _size(sum(p.disk for p in plans))))
-    where = environment(device)["device"]
+    where, at_a_time = environment(device)["device"], "one run" if jobs == 1 else f"{jobs} runs"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    reading = "with reading of files" if read else "without reading of files, which do not exist"
     share = "" if training + testing < 8 else f" Over 8 such devices: {_time((training + testing) / 8)}."
     return Table(
         header,
         tuple(rows),
         f"{numbers.name}: {numbers.train:,} training and {numbers.test:,} test images. Expected from the fastest of "
-        f"some steps of each network on one {where}{threads}, {reading}, one run at a time: "
-        f"{_time(training + testing)}.{share}{_warning(device)}",
+        f"some steps of each network on one {where}{threads}{reading and f', {reading}'}, "
+        f"{at_a_time} at a time: {_time((training + testing) / jobs)}.{share}{_warning(device)}",
     )
 
 
@@ -122,7 +148,12 @@ def _warning(device: torch.device) -> str:
 
 
 def _planned(
-    spec: RunSpec, seconds: tuple[float, float], reading: float, protocol: ProtocolName | None, numbers: Counted
+    spec: RunSpec,
+    label: str,
+    seconds: tuple[float, float],
+    reading: float,
+    protocol: ProtocolName | None,
+    numbers: Counted,
 ) -> Planned:
     training, forward = seconds
     recipe, architecture = spec.recipe, spec.architecture
@@ -134,7 +165,6 @@ def _planned(
     parameters = parameter_count(on_meta(_fitted(architecture, numbers)))
     scores = 2 if protocol is None else 3  # of the last evaluation, its predictions as text, and under the protocol
     disk = NUMBER * (parameters * (1 + 2 * CHECKPOINTS) + scores * numbers.test * numbers.classes)
-    label = architecture.title + (f", seed {spec.seed}" if spec.seed else "")
     hours = images * max(training, reading) / 3600
     return Planned(label, recipe.iterations, images, tests, hours, testing / 3600, disk)
 

@@ -180,7 +180,7 @@ def read_settings(path: Path) -> Line:
 
 def read_result(path: Path) -> Line | None:
     """The result in a run folder, or None if the run has not finished."""
-    return _read_json(path / "result.json") if (path / "result.json").exists() else None
+    return _read_json(path / "result.json") if is_finished(path) else None
 
 
 def read_curve(path: Path) -> list[Line]:
@@ -191,6 +191,11 @@ def read_curve(path: Path) -> list[Line]:
 def is_started(path: Path) -> bool:
     """Whether a run was started in this folder."""
     return (path / "execution.json").exists()
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the run in this folder has a result."""
+    return (path / "result.json").exists()
 
 
 def curve_size(path: Path) -> int:
