@@ -20,7 +20,7 @@ from resnetlab.report.record import Record
 from resnetlab.training.resolve import RecipeOptions
 
 NAMES = ("figure7", "gradients", "lesions", "refinement", "landscape", "overfit")
-SMALL = ("--networks", "cifar_plain14", "cifar_resnet8", "cifar_resnet14", "--iterations", "12", "--images", "210")
+SMALL = ("--networks", "cifar_plain8", "cifar_resnet8", "--iterations", "12", "--images", "110")
 ONCE = ("--jobs", "1", "--compile", "no", "--threads", "1")
 Command = Callable[..., int]
 
@@ -69,8 +69,8 @@ def test_a_study_from_nothing(
     assert titles[-1] == "Claims and measurements"
     assert {row[3] for row in record.tables[-1].rows} <= {"holds", "does not hold", "cannot be told from these runs"}
     assert record.sentences
-    assert len(record.runs) == 3
-    assert all(run["measured"]["images"] == 210 for run in record.runs)
+    assert len(record.runs) == 2
+    assert all(run["measured"]["images"] == 110 for run in record.runs)
     for number, figure in enumerate(record.figures):
         assert "Claim: " in figure.title
         assert "digits, 12 iterations" in figure.title
@@ -82,7 +82,7 @@ def test_a_study_from_nothing(
     capsys.readouterr()
     assert command("reproduce", name, *SMALL, *ONCE) == 0
     assert "measuring" not in capsys.readouterr().out  # kept in the run folders
-    assert command("reproduce", name, *SMALL[:-1], "220", *ONCE) == 0
+    assert command("reproduce", name, *SMALL[:-1], "120", *ONCE) == 0
     assert "measuring" in capsys.readouterr().out
 
 
@@ -90,7 +90,7 @@ def test_the_grid_of_overfit(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resnetlab.experiments.plan.SECONDS", 0.01)
-    few = ("--networks", "cifar_resnet8-narrow4", "cifar_resnet14-narrow4", "--iterations", "4", "--images", "200")
+    few = ("--networks", "cifar_resnet8-narrow4", "cifar_resnet14-narrow4", "--iterations", "4", "--images", "100")
     assert command("reproduce", "overfit", *few, *ONCE) == 0
     assert "ResNet-14" in capsys.readouterr().out.split("measuring overfit")[0]  # the expected time comes first
     record = read(tmp_path / "runs" / "overfit-digits" / "overfit.json")
@@ -119,18 +119,18 @@ def test_analyse_a_run_alone_and_two_together(
     monkeypatch.setattr("resnetlab.analysis.landscape.POINTS", 5)
     monkeypatch.setattr("resnetlab.analysis.landscape.AT_MOST", 3)
     random = np.random.default_rng(0)
-    arrays = {f"x_{split}": random.integers(0, 255, (220, 32, 32, 3)).astype(np.uint8) for split in ("train", "test")}
-    np.savez("own.npz", **arrays, **{f"y_{split}": np.arange(220) % 3 for split in ("train", "test")})
+    arrays = {f"x_{split}": random.integers(0, 255, (120, 32, 32, 3)).astype(np.uint8) for split in ("train", "test")}
+    np.savez("own.npz", **arrays, **{f"y_{split}": np.arange(120) % 3 for split in ("train", "test")})
     for network in ("resnet18-narrow16", "plain18-narrow16"):
         words = ("--recipe", "short", "--iterations", "3", "--threads", "1", "--out", network)
         assert command("train", "--data", "own.npz", "--network", network, *words) == 0
-    assert command("analyse", "resnet18-narrow16", "--images", "210", "--surface", "3", "--threads", "1") == 0
+    assert command("analyse", "resnet18-narrow16", "--images", "110", "--surface", "3", "--threads", "1") == 0
     folder = tmp_path / "resnet18-narrow16" / "analysis"
     assert {path.stem for path in folder.glob("*.json")} == set(NAMES)
     surface = read(folder / "landscape.json").figures[1].panels[0]
     assert len(surface.grid) == len(surface.grid[0]) == 3
     capsys.readouterr()
-    both = ("analyse", "plain18-narrow16", "resnet18-narrow16", "--only", "lesions", "--images", "210")
+    both = ("analyse", "plain18-narrow16", "resnet18-narrow16", "--only", "lesions", "--images", "110")
     assert command(*both, "--out", "both") == 0
     assert len(read(tmp_path / "both" / "lesions.json").runs) == 2
     assert "plain-18" in capsys.readouterr().out

@@ -125,13 +125,15 @@ def cosines(network: ResNet, images: Images) -> list[float]:
 def boosted_errors(train: Images, test: Images, stages: int) -> list[float]:
     """The test error, in percent, of gradient-boosted trees on the pixels after each of `stages` stages."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     pixels, labels = train.pixels.flatten(1).numpy(), train.labels.numpy()
     trees = HistGradientBoostingClassifier(max_iter=stages, early_stopping=False, random_state=0)
-    trees.fit(pixels, labels)
     truth = test.labels.numpy()
-    predictions = trees.staged_predict(test.pixels.flatten(1).numpy())
-    return [float(100 * (predicted != truth).mean()) for predicted in predictions]
+    with threadpool_limits(torch.get_num_threads()):
+        trees.fit(pixels, labels)
+        predictions = trees.staged_predict(test.pixels.flatten(1).numpy())
+        return [float(100 * (predicted != truth).mean()) for predicted in predictions]
 
 
 def measure(subject: Subject, watch: Watch) -> Mapping[str, Any]:

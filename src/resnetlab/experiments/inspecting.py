@@ -19,7 +19,7 @@ from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
 from resnetlab.runs.folder import Line, read_config, read_measurements, write_measurements
 from resnetlab.runs.replay import data_of, initial, replay, spec_of
-from resnetlab.runs.settings import choose_device
+from resnetlab.runs.settings import choose_device, crowded
 
 IMAGES = 2000
 FORMAT = 1
@@ -50,6 +50,8 @@ def inspected(
 
         if options.settings.threads:
             torch.set_num_threads(options.settings.threads)
+        if busy := crowded(options.settings):
+            listener.say(busy)
         listener.say(f"measuring {experiment.name} on {found.architecture.title}, seed {found.seed}")
         subject = subject_of(folder, options, shares)
         if text := inspection.announce(subject, options):

@@ -220,8 +220,9 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     if run is not None:
         entries = measured(run)["deleted"]
         errors = [mean(entry["errors"]) for entry in entries]
-        counted = zip(entries, errors, strict=True)
-        told = f"{title(run)}: " + ", ".join(f"{entry['count']} blocks {value:.0f} %" for entry, value in counted)
+        counts = ", ".join(f"{entry['count']}" for entry in entries)
+        shown = ", ".join(f"{value:.0f}" for value in errors)
+        told = f"{title(run)}: without {counts} blocks {shown} %"
         tau = kendall_tau([sorted(range(len(errors)), key=errors.__getitem__)])
         most = max((b - a for a, b in pairwise(errors)), default=0.0)
         holds = tau > SMOOTH and most < (errors[-1] - errors[0]) / 2
