@@ -17,6 +17,7 @@ from resnetlab.experiments.why.gradients import initialisation_record
 from resnetlab.experiments.why.landscape import bumps
 from resnetlab.networks.architecture import parse
 from resnetlab.report.record import Record
+from resnetlab.runs.finished import FinishedRun
 from resnetlab.training.resolve import RecipeOptions
 
 NAMES = ("figure7", "gradients", "lesions", "refinement", "landscape", "overfit")
@@ -152,7 +153,7 @@ def test_what_cannot_be_analysed_is_refused(
     assert "unknown study 'lesion': did you mean lesions" in refused("run", "--only", "lesion")
     assert "--surface takes no effect without landscape" in refused("run", "--only", "lesions", "--surface", "5")
     assert "--images 0: it must be at least 1" in refused("run", "--images", "0")
-    assert "needs at least 100 for a stable estimate" in refused("run", "--only", "lesions", "--images", "50")
+    assert "--images 50: a stable estimate needs at least 100" in refused("run", "--images", "50")
     (tmp_path / "run" / "result.json").unlink()
     assert "run has not finished" in refused("run")
 
@@ -176,3 +177,47 @@ def test_the_initial_part_is_made_again_from_its_data() -> None:
     growth = {(e["network"], e["batch_norm"]): e["growth"] for e in record.data["initialisation"]}
     assert 1.1 < growth["cifar_plain110", True] < 1.22
     assert growth["cifar_resnet1202", True] < 1.01
+
+
+def test_values_that_no_study_can_use_are_refused_before_training(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, hint in (
+        (("landscape", "--surface", "1"), "--surface 1: give an odd number of at least 3"),
+        (("landscape", "--surface", "4"), "--surface 4: give an odd number of at least 3"),
+        (("figure7", "--images", "5"), "--images 5: a stable estimate needs at least 100"),
+    ):
+        assert command("reproduce", *words) == 2
+        assert hint in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "model.safetensors").write_text("")
+    assert command("analyse", "model.safetensors") == 2
+    assert "is a file; give the folder of a finished run" in capsys.readouterr().err
+
+
+def made_up(network: str, test: float, images: int = 0, noise: float = 0.0) -> FinishedRun:
+    recipe = {"name": "digits", "iterations": 1000, "batch_size": 128, "precision": "float32", "report_every": 25}
+    recipe |= {"images": images, "label_noise": noise}
+    config = {"recipe": recipe, "data": {"name": "digits", "classes": list("0123456789")}, "seed": 0}
+    block = {"rank_in": 3.0, "rank_function": 2.0, "distance": 60 / parse(network).depth, "branch": 0.1}
+    result = {"train_error": test / 2, "test_error": test, "environment": {"device": "a processor"}}
+    measured = {"blocks": [block, block], "images": 500, "trained_on": images or 1297}
+    return FinishedRun(config | {"network": {"name": network}}, ({"step": 1000},), result, measured=measured)
+
+
+def test_verdicts_need_networks_that_learned_and_differ_in_depth() -> None:
+    overfit = inspections()["overfit"]
+
+    def verdicts(*runs: FinishedRun) -> dict[str, str]:
+        record = overfit.record(overfit, runs, [])
+        return {row[0]: row[3] for table in record.tables for row in table.rows if len(row) == 4}
+
+    shallow, deep = made_up("cifar_resnet20", 1.0), made_up("cifar_resnet56", 3.0)
+    found = verdicts(shallow, deep)
+    assert found["the deepest network overfits: its test error is higher"] == "holds"
+    assert found["each block of the deeper network is closer to the identity"] == "holds"
+    assert not verdicts(made_up("cifar_plain20", 1.0), made_up("cifar_resnet20", 3.0))  # neither is deeper
+    untrained = verdicts(shallow, made_up("cifar_resnet56", 82.0))
+    assert set(untrained.values()) == {"cannot be told from these runs"}
+    record = overfit.record(overfit, [shallow, made_up("cifar_resnet56", 82.0)], [])
+    assert "ResNet-56 hardly learned anything, so no claim is judged" in record.sentences[0]

@@ -1,5 +1,6 @@
 """Lesion studies (Veit et al., 2016): blocks of a trained network deleted or exchanged; gradients by path length."""
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,11 +68,22 @@ def random_deletions(
     generator = random.Random(0)  # noqa: S311
     found: list[dict[str, Any]] = []
     for count in watch([count for count in counts if count <= len(among)]):
-        drawn = [generator.sample(among, count) for _ in range(draws)]
+        drawn = _choices(among, count, draws, generator)
         errors = [without(network, chosen, test) for chosen in drawn]
         anew = [without(network, chosen, test, train) for chosen in drawn[: max(1, draws // 2)]]
         found.append({"count": count, "errors": errors, "errors_anew": anew})
     return found
+
+
+def _choices(among: Sequence[Block], count: int, draws: int, generator: random.Random) -> list[list[Block]]:
+    """Different random choices of some blocks; all of them, if there are no more than `draws`."""
+    if math.comb(len(among), count) <= draws:
+        return [list(chosen) for chosen in itertools.combinations(among, count)]
+    found: dict[tuple[str, ...], list[Block]] = {}
+    while len(found) < draws:
+        chosen = generator.sample(among, count)
+        found[tuple(sorted(block.name for block in chosen))] = chosen
+    return list(found.values())
 
 
 def permutations(
@@ -82,7 +94,7 @@ def permutations(
     for block in blocks(network):
         if block.keeps_shape:
             stages.setdefault(block.stage, []).append(block)
-    groups = [group for group in stages.values() if len(group) > 1]
+    groups = [group for group in stages.values() if len(group) > 2]  # two blocks only go to and fro
     generator = random.Random(0)  # noqa: S311
     found: list[dict[str, Any]] = []
     if not groups:

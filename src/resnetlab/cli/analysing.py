@@ -38,7 +38,7 @@ def analyse(
     surface: int | None = None,
     settings: AnalysisSettings = AnalysisSettings(),
 ) -> None:
-    """Look inside finished runs of any plain or residual network, your own images' too, and hold claims against them.
+    """Look inside finished runs of any plain or residual network, your own images' too, and check claims on them.
 
     Several runs on the same data are compared, e.g. a plain and a residual network. Measurements are kept in the run
     folders and not repeated.
@@ -73,6 +73,11 @@ def analyse(
         raise ResnetlabError("`surface` takes no effect without landscape; add it to `only`")
     how = Settings(settings.device, settings.threads, settings.workers)
     options, listener = Options(data=data, images=images, surface=surface, settings=how), Terminal()
+    options.check()
+    for run in runs:
+        if run.is_file():
+            raise ResnetlabError(f"{run} is a file; give the folder of a finished run, which has its recipe and data")
+    runs = tuple(dict.fromkeys(runs))
     folder = out or analysis_folder(runs[0])
     here = {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(settings.device))}
     for name in chosen:

@@ -30,6 +30,7 @@ def reproduce(
         options: What is run.
     """
     at_least_one(options)
+    options.check()
     from resnetlab.cli.terminal import Terminal
     from resnetlab.experiments.catalogue import CATALOGUE, find
     from resnetlab.experiments.experiment import refuse_unused

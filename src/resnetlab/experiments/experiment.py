@@ -189,9 +189,7 @@ class Experiment:
             ResnetlabError: the experiment has no such scale.
         """
         if name not in self.scales:
-            raise ResnetlabError(
-                f"{self.name} has the scales {', '.join(self.scales)}; take one of them, with `data`"
-            )
+            raise ResnetlabError(f"{self.name} has the scales {', '.join(self.scales)}; take one of them")
         return self.scales[name]
 
     def specs(self, options: Options, images: int = 0) -> dict[str, RunSpec]:

@@ -67,11 +67,12 @@ def analyse(experiment: Experiment, folders: Sequence[Path], options: Options, l
     Raises:
         ResnetlabError: see `inspected`; or the runs were trained on different data.
     """
-    runs = [inspected(experiment, folder, options, listener, replays=False) for folder in folders]
+    runs = [finished(folder) for folder in folders]
     if len({run.config["data"]["fingerprint"] for run in runs}) > 1:
         raise ResnetlabError(
             f"the runs have different data: {', '.join(run.data for run in runs)}; analyse each alone"
         )
+    runs = [inspected(experiment, folder, options, listener, replays=False) for folder in folders]
     return experiment.record(experiment, runs, [])
 
 

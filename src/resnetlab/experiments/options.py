@@ -4,9 +4,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
+LEAST_IMAGES = 100
 ScaleName = Literal["digits", "short", "folder", "full"]
 
 
@@ -44,6 +46,19 @@ class Options:
     """Changes to the experiment's recipe."""
     settings: Settings = field(default_factory=Settings)
     """How runs are executed; results are the same up to rounding."""
+
+    def check(self) -> None:
+        """Refuse values that no measurement can use, before anything is trained.
+
+        Raises:
+            ResnetlabError: names the option.
+        """
+        if self.images is not None and self.images < LEAST_IMAGES:
+            raise ResnetlabError(f"`images={self.images}`: a stable estimate needs at least {LEAST_IMAGES}")
+        if self.surface is not None and (self.surface < 3 or self.surface % 2 == 0):
+            raise ResnetlabError(
+                f"`surface={self.surface}`: give an odd number of at least 3, so that the network is in the middle"
+            )
 
     def given(self) -> list[str]:
         """The names of the options that differ from their defaults, except `out`."""

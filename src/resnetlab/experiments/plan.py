@@ -101,7 +101,11 @@ def labels(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     return {
         name: ", ".join(
             [spec.architecture.title]
-            + [f"{key} {value}" for key, value in fields[name].items() if key in differing[spec.architecture]]
+            + [
+                f"{key} {value}"
+                for key, value in fields[name].items()
+                if key in differing[spec.architecture] and (key == "seed" or value != getattr(Recipe(), key))
+            ]
         )
         for name, spec in specs.items()
     }

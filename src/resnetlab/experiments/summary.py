@@ -112,7 +112,7 @@ def trained(runs: Sequence[FinishedRun]) -> str:
     recipe, metric = first.recipe, first.metric.name
     seeds = sorted({run.seed for run in runs})
     machines = sorted({_machine(run.result["environment"]) for run in runs})
-    last = [0, *(point["step"] for point in first.curve)][-2:]
+    last = [0, 0, *(point["step"] for point in first.curve)][-2:]
     return (
         f"Training {metric}: augmented batches of the last {last[1] - last[0]:,} iterations. "
         f"Recipe: {_recipe(recipe)}, {recipe['iterations']:,} iterations of "

@@ -122,8 +122,8 @@ def _contours(axis: Axes, panel: Panel) -> None:
 def _line(axis: Axes, line: Line) -> None:
     if line.low:
         axis.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.12, linewidth=0)
-    axis.plot(
-        line.x, line.y, color=line.colour, zorder=1 if line.style.startswith("paper") else 2, **STYLES[line.style]
-    )
+    alone = {"marker": "o", "markersize": 4} if len(line.x) == 1 else {}
+    behind = line.style.startswith("paper")
+    axis.plot(line.x, line.y, color=line.colour, zorder=1 if behind else 2, **{**alone, **STYLES[line.style]})
     for x, y, note in zip(line.x, line.y, line.notes, strict=False):
         axis.annotate(note, (x, y), xytext=(-5, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8)

@@ -210,10 +210,11 @@ def scores_file(path: Path, protocol: str) -> Path:
 
 
 def read_measurements(path: Path, name: str, settings: Line) -> Line | None:
-    """A study's measurements on this run's network, if they were made with these settings."""
+    """A study's measurements on this run's network, if they were made with these settings; None is any."""
     kept = path / "measurements" / f"{name}.json"
     found = _read_json(kept) if kept.exists() else {}
-    return found["measured"] if found.get("settings") == settings else None
+    asked = {key: value for key, value in settings.items() if value is not None}
+    return found["measured"] if found and asked.items() <= found["settings"].items() else None
 
 
 def write_measurements(path: Path, name: str, settings: Line, measured: Line) -> None:

@@ -47,7 +47,10 @@ def data_of(folder: Path, spec: RunSpec) -> Dataset:
     Raises:
         ResnetlabError: it cannot be read, or is no longer the same.
     """
-    dataset = spec.chosen(spec.load())
+    try:
+        dataset = spec.chosen(spec.load())
+    except ResnetlabError as error:
+        raise ResnetlabError(f"the data of {folder}: {error}. If it was moved, say where it is with `data`") from None
     trained_on: Line = read_config(folder)["data"]
     if dataset.fingerprint() != trained_on["fingerprint"]:
         raise ResnetlabError(

@@ -1,7 +1,7 @@
 """Shared by the studies: scales, claims held against measurements, colours and styles of networks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from resnetlab.runs.finished import FinishedRun
 
 T = TypeVar("T")
 LAYER, BLOCK = "layer (3x3, from the input)", "block (from the input)"
+GUESSING = 0.75  # of the error of guessing
 HOLDS, NOT, OPEN = "holds", "does not hold", "cannot be told from these runs"
 
 
@@ -50,6 +51,10 @@ def study_record(
     note: str = "",
 ) -> Record:
     """The record of a study: its tables, and last the table of claims with its note."""
+    if untrained := [run for run in runs if near_guessing(run)]:
+        claims = [replace(claim, holds=None) for claim in claims]
+        few = f"{', '.join(map(title, untrained))} hardly learned anything, so no claim is judged; train longer."
+        sentence = f"{sentence} {few}"
     sentences = tuple(filter(None, (sentence, summary_sentence(claims))))
     made_from = tuple(run.to_json() for run in runs)
     tables = (*tables, *claim_tables(claims, note))
@@ -76,12 +81,9 @@ def style(architecture: Architecture, *, points: bool = False) -> str:
     return f"{kind} points" if points else kind
 
 
-def colour(architecture: Architecture, others: Sequence[Architecture] = ()) -> str:
-    """One colour per depth in every figure; networks of the same depth and kind get others."""
-    same = [row for row in others if (row.depth, row.shortcut) == (architecture.depth, architecture.shortcut)]
-    if architecture.depth in COLOURS and same[:1] in ([], [architecture]):
-        return COLOURS[architecture.depth]
-    return SPARE[list(others).index(architecture) % len(SPARE)] if architecture in others else SPARE[0]
+def colour(architecture: Architecture) -> str:
+    """One colour per depth in every figure."""
+    return COLOURS.get(architecture.depth, SPARE[architecture.depth // 6 % len(SPARE)])
 
 
 def line(
@@ -99,9 +101,20 @@ def numbers(count: int) -> tuple[float, ...]:
     return tuple(float(k) for k in range(1, count + 1))
 
 
+def name(architecture: Architecture) -> str:
+    """The network's title, with its width if it is not the paper's."""
+    return architecture.title + (f" of 1/{architecture.narrow} width" if architecture.narrow > 1 else "")
+
+
 def title(run: FinishedRun) -> str:
-    """The network's title, with the seed if it is not 0."""
-    return run.architecture.title + (f", seed {run.seed}" if run.seed else "")
+    """The network's name, with the seed if it is not 0."""
+    return name(run.architecture) + (f", seed {run.seed}" if run.seed else "")
+
+
+def near_guessing(run: FinishedRun) -> bool:
+    """Whether a network hardly learned anything, so that what is seen in it says nothing about trained networks."""
+    classes = max(2, len(run.config["data"].get("classes", ())))
+    return run.final("test") > GUESSING * 100 * (1 - 1 / classes)
 
 
 def measured(run: FinishedRun) -> Mapping[str, Any]:

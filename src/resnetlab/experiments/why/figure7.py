@@ -40,7 +40,15 @@ def _values(run: FinishedRun, choice: str = USUAL) -> list[float]:
 
 def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
     tables, figures = (_table(runs), _choices(runs)), (_figure(runs, experiment.title),)
-    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), CHOICE)
+    return study_record(
+        experiment,
+        runs,
+        _sentence(runs),
+        tables,
+        figures,
+        _claims(runs),
+        f"Smaller: by more than {100 * SAME:.0f} %.",
+    )
 
 
 def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:

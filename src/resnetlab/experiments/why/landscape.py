@@ -39,7 +39,15 @@ def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequenc
     figures = [_figure(runs, experiment.title)]
     if surfaces := [run for run in runs if measured(run).get("surface")]:
         figures.append(_surface_figure(surfaces))
-    return study_record(experiment, runs, _sentence(runs), (_table(runs),), figures, _claims(runs), NOTE)
+    return study_record(
+        experiment,
+        runs,
+        _sentence(runs),
+        (_table(runs),),
+        figures,
+        _claims(runs),
+        "Means over the lines and over both sides; further minima: besides the lowest one of a line.",
+    )
 
 
 def _at(run: FinishedRun, place: float) -> list[float]:

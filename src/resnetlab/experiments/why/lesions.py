@@ -29,12 +29,18 @@ from resnetlab.report.record import Figure, Line, Panel, Record, Table
 from resnetlab.runs.finished import FinishedRun
 
 SOURCE = "Veit et al., 2016"
+FEW = 3  # measurements or blocks from which nothing can be told
 LITTLE = 5.0  # points of error that count as little harm
 WHY_NOT = (
     "A block of a plain network that changes the shape cannot be deleted: nothing else maps its input to its output. "
     "In a residual network its shortcut remains. Only blocks that keep the shape are deleted at random or exchanged."
 )
 ANEW = f"Anew: batch-norm statistics of the network without the block, over {lesions.ANEW} training images at most."
+RULES = (
+    f"Little harm: the median rise is below {LITTLE:g} points. Smoothly: the order of the errors is nearly that of "
+    "the numbers of blocks (Kendall's tau above 0.8), and no step makes half of the rise. Short: less than 60 % of "
+    "the layers."
+)
 SMOOTH = 0.8  # Kendall's tau of the error and the number of deleted blocks
 
 
@@ -50,7 +56,7 @@ def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequenc
     if paths := [run for run in runs if measured(run)["paths"]]:
         tables.append(_path_table(paths))
         figures.append(_path_figure(paths))
-    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), WHY_NOT)
+    return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), RULES)
 
 
 def _sentence(runs: Sequence[FinishedRun]) -> str:
@@ -179,6 +185,7 @@ def _path_table(runs: Sequence[FinishedRun]) -> Table:
 
 
 def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
+    holds: bool | None
     found, residual, plain = list[Claim](), of(runs, residual=True), of(runs, residual=False)
     if residual:
         within = {id(run): _rises(run, keeps_shape=True) for run in residual}
@@ -225,14 +232,16 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
         told = f"{title(run)}: without {counts} blocks {shown} %"
         tau = kendall_tau([sorted(range(len(errors)), key=errors.__getitem__)])
         most = max((b - a for a, b in pairwise(errors)), default=0.0)
-        holds = tau > SMOOTH and most < (errors[-1] - errors[0]) / 2
+        smooth = tau > SMOOTH and most < (errors[-1] - errors[0]) / 2
+        holds = smooth if len(errors) > FEW else None
         found.append(Claim("the error rises smoothly with the number of deleted blocks", SOURCE, told, holds))
     run = deepest([run for run in residual if measured(run)["paths"]])
     if run is not None:
         paths = measured(run)["paths"]
         depth = paths["blocks"] * paths["layers_per_block"]
         told = f"{title(run)}: 90 % of the gradient on paths of {paths['low']} to {paths['high']} of {depth} layers"
-        holds = paths["high"] < paths["binomial_high"] and paths["high"] < 0.6 * depth
+        short = paths["high"] < paths["binomial_high"] and paths["high"] < 0.6 * depth
+        holds = short if paths["blocks"] > 2 * FEW else None
         found.append(Claim("effective paths are short: 10 to 34 layers in ResNet-110", SOURCE, told, holds))
     return found
 

@@ -16,6 +16,7 @@ from resnetlab.experiments.why.common import (
     Claim,
     colour,
     measured,
+    name,
     study_record,
     style,
     subtitle,
@@ -67,14 +68,17 @@ def _record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequenc
     figures = [_capacity_figure(runs)]
     if len(_groups(runs)) > 1:
         figures.insert(0, _figure(runs, experiment.title))
-    tables, note = (_table(runs), _capacity_table(runs)), "An error counts as equal within one point."
+    tables, note = (
+        (_table(runs), _capacity_table(runs)),
+        "Worse: by more than one point of test error; memorises more: by more than one point of training error.",
+    )
     return study_record(experiment, runs, _sentence(runs), tables, figures, _claims(runs), note)
 
 
 def _table(runs: Sequence[FinishedRun]) -> Table:
     rows = []
     for (row, images, noise), group in _groups(runs).items():
-        cells = (row.title, f"{images:,}" if images else "all", f"{100 * noise:.0f} %")
+        cells = (name(row), f"{images:,}" if images else "all", f"{100 * noise:.0f} %")
         rows.append((*cells, _spread(group, "train"), _spread(group, "test"), f"{len(group)}"))
     note = (
         "Label noise: the share of training labels replaced by another class; training errors are against the labels "
@@ -99,7 +103,7 @@ def _capacity_table(runs: Sequence[FinishedRun]) -> Table:
     for (row, images, noise), group in _groups(runs).items():
         found = measured(group[0])["blocks"]
         kept = [block for block in found if block["distance"] is not None]
-        cells = (row.title, f"{images:,}" if images else "all", f"{100 * noise:.0f} %")
+        cells = (name(row), f"{images:,}" if images else "all", f"{100 * noise:.0f} %")
         ranks = (f"{mean(block[key] for block in found):.1f}" for key in ("rank_in", "rank_function"))
         distance = f"{mean(block['distance'] for block in kept):.3f}"
         rows.append(
@@ -129,15 +133,16 @@ def _capacity_table(runs: Sequence[FinishedRun]) -> Table:
     return Table(header, tuple(rows), note, "Capacity in use")
 
 
-def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
+def _figure(runs: Sequence[FinishedRun], heading: str) -> Figure:
     groups = _groups(runs)
     networks = list(dict.fromkeys(key[0] for key in groups))
-    clean = [groups[row, 0, 0.0] for row in networks if (row, 0, 0.0) in groups]
-    depths = tuple(float(group[0].architecture.depth) for group in clean)
-    depth_lines = (
-        Line(depths, tuple(_error(group, "test") for group in clean), "", "#222222", "residual points"),
-        Line(depths, tuple(_error(group, "train") for group in clean), "", "#222222", "plain points"),
-    )
+    depth_lines = list[Line]()
+    for residual in (False, True):
+        clean = [groups[key] for key in groups if not any(key[1:]) and (key[0].shortcut != "none") == residual]
+        depths = tuple(float(group[0].architecture.depth) for group in clean)
+        for split, kind in (("test", "residual points"), ("train", "plain points")) if clean else ():
+            shade = "#222222" if residual else "#888888"
+            depth_lines.append(Line(depths, tuple(_error(group, split) for group in clean), "", shade, kind))
     sizes, noises = list[Line](), list[Line]()
     for row in networks:
         fewer = {float(measured(g[0])["trained_on"]): g for key, g in groups.items() if key[0] == row and not key[2]}
@@ -145,16 +150,16 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
         for found, lines in ((fewer, sizes), (noisy, noises)):
             x = tuple(sorted(found))
             for split, kind in (("test", "residual points"), ("train", "plain points")):
-                label = row.title if split == "test" and lines is sizes else ""
+                label = name(row) if split == "test" and lines is sizes else ""
                 lines.append(Line(x, tuple(_error(found[at], split) for at in x), label, colour(row), kind))
     legend = (("test", "#888888", "residual points"), ("training", "#888888", "plain points"))
     panels = (
-        Panel("over depth", "layers", "error (%)", depth_lines, legend=legend),
+        Panel("over depth", "layers", "error (%)", tuple(depth_lines), legend=legend),
         Panel("over training images", "training images", "error (%)", tuple(sizes)),
         Panel("over label noise", "replaced labels (%)", "error (%)", tuple(noises)),
     )
     claim = "Open question: why do networks of many layers overfit a small data set so little?"
-    return Figure(f"{name}\n{claim}\n{subtitle(runs)}", panels, share=False, size=(3.6, 3.8), below=True)
+    return Figure(f"{heading}\n{claim}\n{subtitle(runs)}", panels, share=False, size=(3.6, 3.8), below=True)
 
 
 def _capacity_figure(runs: Sequence[FinishedRun]) -> Figure:
@@ -170,7 +175,7 @@ def _capacity_figure(runs: Sequence[FinishedRun]) -> Figure:
             found = measured(run)["blocks"]
             known = [(k / len(found), block[key]) for k, block in enumerate(found, 1) if block[key] is not None]
             x, y = zip(*known, strict=True)
-            label = run.architecture.title if key == "distance" else ""
+            label = name(run.architecture) if key == "distance" else ""
             lines.append(Line(tuple(x), tuple(y), label, colour(run.architecture), style(run.architecture)))
         panels.append(
             Panel(what, "share of the blocks", "relative norm" if key == "distance" else "rank", tuple(lines))
@@ -184,7 +189,7 @@ def _capacity_figure(runs: Sequence[FinishedRun]) -> Figure:
 def _sentence(runs: Sequence[FinishedRun]) -> str:
     groups = _groups(runs)
     told = [
-        f"{row.title} training {_error(group, 'train'):.2f} %, test {_error(group, 'test'):.2f} %"
+        f"{name(row)} training {_error(group, 'train'):.2f} %, test {_error(group, 'test'):.2f} %"
         for (row, images, noise), group in groups.items()
         if not images and not noise
     ]
@@ -193,8 +198,8 @@ def _sentence(runs: Sequence[FinishedRun]) -> str:
 
 def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     groups, claims = _groups(runs), list[Claim]()
-    networks = list(dict.fromkeys(key[0] for key in groups))
-    if len(networks) < 2:
+    networks = [row for row in dict.fromkeys(key[0] for key in groups) if row.shortcut != "none"]
+    if len({row.depth for row in networks}) < 2:
         return claims
     shallow, deep = networks[0], networks[-1]
 
@@ -202,7 +207,7 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
         if (shallow, images, noise) in groups and (deep, images, noise) in groups:
             a, b = (_error(groups[row, images, noise], "test") for row in (shallow, deep))
             claims.append(
-                Claim(text, source, f"test error: {shallow.title} {a:.2f} %, {deep.title} {b:.2f} %", holds(a, b))
+                Claim(text, source, f"test error: {name(shallow)} {a:.2f} %, {name(deep)} {b:.2f} %", holds(a, b))
             )
 
     compare(
@@ -236,7 +241,7 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
             else (0.0, 0.0)
         )
         told = (
-            f"training error with {100 * noisy:.0f} % wrong labels: {shallow.title} {a:.1f} %, {deep.title} {b:.1f} %"
+            f"training error with {100 * noisy:.0f} % wrong labels: {name(shallow)} {a:.1f} %, {name(deep)} {b:.1f} %"
         )
         claims.append(Claim("the deeper network memorises more wrong labels", "Zhang et al., 2017", told, b < a - 1))
     ends = [run for run in _plain(runs) if run.architecture in (shallow, deep)]
@@ -245,7 +250,7 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
             mean(block["distance"] for block in measured(run)["blocks"] if block["distance"] is not None)
             for run in ends
         ]
-        told = ", ".join(f"{run.architecture.title} {value:.3f}" for run, value in zip(ends, means, strict=True))
+        told = ", ".join(f"{name(run.architecture)} {value:.3f}" for run, value in zip(ends, means, strict=True))
         claims.append(
             Claim(
                 "each block of the deeper network is closer to the identity",
