@@ -37,7 +37,7 @@ def experiment_figure(runs: Sequence[FinishedRun], title: str, by_split: bool = 
     else:
         kinds = {kind: [run for run in ordered if _kind(run) == kind] for kind in dict.fromkeys(map(_kind, ordered))}
         panels = [_panel(group, ("train", "test"), f"{kind} networks", top, paper) for kind, group in kinds.items()]
-    return Figure(f"{title}\n{subtitle}", tuple(panels))
+    return Figure(f"{title}\n{subtitle}", tuple(panels), size=(4.1, 4.0), below=True)
 
 
 def run_figure(run: FinishedRun) -> Figure:
