@@ -63,6 +63,7 @@ def test_every_protocol_on_a_run(command: Command, photos: Path, capsys: Capture
     assert len(Scored.load(Path("two.safetensors")).about["members"]) == 2
 
 
+@pytest.mark.slow
 def test_what_is_computed_is_reproduced_too(command: Command, capsys: Captured) -> None:
     assert command("reproduce", "table1") == 0
     text = capsys.readouterr().out

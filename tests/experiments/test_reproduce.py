@@ -42,7 +42,7 @@ def test_it_runs_and_records_and_does_not_run_again(command: Command, capsys: Ca
     assert capsys.readouterr().out.partition("┏")[2] == first.partition("┏")[2]  # table and sentence
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_interrupted_it_leaves_no_process_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
     words = [*FIGURE6, "--iterations", "120", "--out", str(out), "--jobs", "2"]
@@ -99,6 +99,7 @@ def two(words: list[str]) -> None:
     processes.command(words)
 
 
+@pytest.mark.slow
 def test_a_folder_in_two_processes(command: Command, photos: Path, tmp_path: Path, capsys: Captured) -> None:
     words = [
         "reproduce",

@@ -114,8 +114,13 @@ def test_analyse_runs_of_ones_own_photographs(
     assert "30 training images for this; the norm of gradients needs at least 32" in error
 
 
+@pytest.mark.parametrize("only", [("figure7", "landscape"), pytest.param(NAMES, marks=pytest.mark.slow)], ids=len)
 def test_analyse_a_run_alone_and_two_together(
-    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    only: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr("resnetlab.analysis.landscape.POINTS", 5)
     monkeypatch.setattr("resnetlab.analysis.landscape.AT_MOST", 3)
@@ -125,9 +130,11 @@ def test_analyse_a_run_alone_and_two_together(
     for network in ("resnet18-narrow16", "plain18-narrow16"):
         words = ("--recipe", "short", "--iterations", "3", "--threads", "1", "--out", network)
         assert command("train", "--data", "own.npz", "--network", network, *words) == 0
-    assert command("analyse", "resnet18-narrow16", "--images", "110", "--surface", "3", "--threads", "1") == 0
+    chosen = () if only == NAMES else ("--only", *only)
+    options = ("--images", "110", "--surface", "3", "--threads", "1")
+    assert command("analyse", "resnet18-narrow16", *options, *chosen) == 0
     folder = tmp_path / "resnet18-narrow16" / "analysis"
-    assert {path.stem for path in folder.glob("*.json")} == set(NAMES)
+    assert {path.stem for path in folder.glob("*.json")} == set(only)
     surface = read(folder / "landscape.json").figures[1].panels[0]
     assert len(surface.grid) == len(surface.grid[0]) == 3
     capsys.readouterr()

@@ -128,6 +128,7 @@ def test_an_error_of_one_is_the_end_of_all(photos: Path, tmp_path: Path) -> None
     assert "9 images cannot be divided evenly by 2 processes" in "".join(child.text() for child in children)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_started_again(photos: Path, tmp_path: Path) -> None:
     """By torchrun itself, with the command. What the other process says then depends on when it notices."""
     script = tmp_path / "dies.py"

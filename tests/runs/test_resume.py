@@ -72,6 +72,7 @@ def test_killed_many_times(photos: Path, tmp_path: Path) -> None:
     interrupted_run_equals_whole(photos, tmp_path, [signal.SIGKILL] * 50, iterations=300)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_costs_nothing_saved(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     kill_at(tiny_npz, out, 150, 20, signal.SIGINT)
