@@ -18,7 +18,6 @@ from resnetlab.analysis.lesions import (
     on_path,
     path_lengths,
     permutations,
-    residual_function,
     single_deletions,
     without,
 )
@@ -91,7 +90,7 @@ def test_the_gradient_is_the_sum_over_all_paths(subject: Callable[..., Subject])
     torch.testing.assert_close(total, whole, rtol=1e-3, atol=1e-6)
     for block in kept:
         h = torch.randn(2, block.module.conv1.in_channels, 8, 8)
-        assert torch.equal(block.module(h), F.relu(residual_function(block.module, h) + block.module.downsample(h)))
+        assert torch.equal(block.module(h), F.relu(block.module.residual(h) + block.module.downsample(h)))
 
 
 def test_paths_are_binomial_and_shares_add_up(subject: Callable[..., Subject]) -> None:

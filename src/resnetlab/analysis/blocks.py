@@ -52,18 +52,13 @@ def blocks(network: ResNet) -> list[Block]:
     return found
 
 
-def is_residual(architecture: Architecture) -> bool:
-    """Whether the network has shortcuts."""
-    return architecture.shortcut != "none"
-
-
 def need_shortcuts(architecture: Architecture, what: str) -> None:
     """Refuse plain networks.
 
     Raises:
         ResnetlabError: the network has no shortcuts.
     """
-    if not is_residual(architecture):
+    if not architecture.is_residual:
         raise ResnetlabError(f"{architecture.label} has no shortcuts; {what} needs a residual network")
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resnetlab.analysis.blocks import Block, Look, blocks, watching
-from resnetlab.analysis.subject import Images, Subject
+from resnetlab.analysis.subject import Images, Subject, Watch
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
 
@@ -86,7 +86,7 @@ def _size(x: Tensor) -> Float[Tensor, "n"]:
     return norms.clamp(min=1e-12)
 
 
-def measure(subject: Subject) -> Mapping[str, Any]:
+def measure(subject: Subject, watch: Watch = iter) -> Mapping[str, Any]:
     """`by_block` on test images."""
     subject.need(LEAST, "the effective rank", "test")
     found = by_block(subject.network, subject.test)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from resnetlab.analysis.blocks import Look, blocks, watching
 from resnetlab.analysis.responses import layers_3x3
-from resnetlab.analysis.subject import Batch, Subject
+from resnetlab.analysis.subject import Batch, Subject, Watch
 from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.modes import modes_kept
-from resnetlab.networks.resnet import ResNet
+from resnetlab.networks.resnet import ResNet, fresh
 from resnetlab.networks.statistics import buffers_kept
 
 LEAST = 32  # images
@@ -51,7 +51,7 @@ def norms(
     def look(layer: nn.Module) -> Look:
         def watch(output: Tensor) -> None:
             if output.requires_grad and not signals[layer]:
-                signals[layer] = float(output.detach().double().square().mean().sqrt())
+                signals[layer] = _root_mean_square(output)
                 output.register_hook(lambda grad: gradients.__setitem__(layer, float(grad.double().norm())))  # type: ignore[no-untyped-call]
 
         return watch
@@ -74,10 +74,10 @@ def layer_norms(network: ResNet, batch: Batch) -> dict[str, Any]:
     inputs: dict[str, float] = {}
 
     def record_input(name: str) -> Look:
-        return lambda x: inputs.__setitem__(name, float(x.detach().double().square().mean().sqrt()))
+        return lambda x: inputs.__setitem__(name, _root_mean_square(x))
 
     def record_branch(name: str) -> Look:
-        return lambda y: ratios.append(float(y.detach().double().square().mean().sqrt()) / inputs[name])
+        return lambda y: ratios.append(_root_mean_square(y) / inputs[name])
 
     with modes_kept(network):
         network.train()
@@ -88,6 +88,10 @@ def layer_norms(network: ResNet, batch: Batch) -> dict[str, Any]:
                 network, list(layers.values()), x, lambda logits: F.cross_entropy(logits, labels)
             )
     return {"signal": signals, "gradient": gradients, "growth": growth(gradients), "branches": ratios[: len(found)]}
+
+
+def _root_mean_square(x: Tensor) -> float:
+    return float(x.detach().double().square().mean().sqrt())
 
 
 def growth(gradients: Sequence[float]) -> float:
@@ -126,24 +130,19 @@ def at_initialisation(
     architecture: Architecture, batch: Batch, seed: int = 0, *, batch_norm: bool = True
 ) -> dict[str, Any]:
     """`layer_norms` of a fresh network, with or without batch normalisation."""
-    network = fresh(architecture, batch[0].device, seed)
+    network = fresh(architecture, seed).to(batch[0].device).to(memory_format=torch.channels_last)
     if not batch_norm:
         network = without_batch_norm(network)
     return layer_norms(network, batch)
 
 
-def fresh(architecture: Architecture, device: torch.device, seed: int = 0) -> ResNet:
-    """The network as training starts with it."""
-    torch.manual_seed(seed)
-    return ResNet(architecture).to(device).to(memory_format=torch.channels_last)
-
-
 def shattering(architecture: Architecture, pair: Float[Tensor, "2 c h w"], seed: int = 0) -> float:
     """`correlation_of_neighbours` of a fresh network."""
-    return correlation_of_neighbours(fresh(architecture, pair.device, seed), pair)
+    network = fresh(architecture, seed).to(pair.device).to(memory_format=torch.channels_last)
+    return correlation_of_neighbours(network, pair)
 
 
-def measure(subject: Subject) -> Mapping[str, Any]:
+def measure(subject: Subject, watch: Watch = iter) -> Mapping[str, Any]:
     """`layer_norms` of one batch of training images at initialisation, during training (snapshots) and at the end."""
     subject.need(LEAST, "the norm of gradients", "training")
     batch = subject.train.batch(min(BATCH, len(subject.train)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.subject import Batch, Images, Subject, error_and_loss
+from resnetlab.analysis.subject import Batch, Images, Subject, Watch, error_and_loss
 from resnetlab.networks.modes import modes_kept
 
 LEAST = 100  # images
@@ -21,7 +21,6 @@ REACH = 1.0  # relative to the norm of each filter
 CURVATURE_IMAGES = 256
 TOLERANCE = 1e-3
 AT_MOST = 60  # iterations
-Watch = Callable[[Sequence[Any]], Any]
 Loss = Callable[[], Tensor]
 
 

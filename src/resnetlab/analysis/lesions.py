@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import mean
 from typing import Any
@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.blocks import Block, blocks, exchanged, is_residual, without_function
-from resnetlab.analysis.subject import Batch, Images, Subject, error
+from resnetlab.analysis.blocks import Block, blocks, exchanged, need_shortcuts, without_function
+from resnetlab.analysis.subject import Batch, Images, Subject, Watch, error
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
 from resnetlab.networks.statistics import buffers_kept, set_exact_statistics
@@ -26,7 +26,6 @@ PATH_DRAWS = 4
 PATH_BATCH = 64
 AT_MOST_LENGTHS = 28
 SHARE = 0.9  # of the gradient, for the range of effective path lengths
-Watch = Callable[[Sequence[Any]], Any]
 
 
 def without(network: ResNet, chosen: Sequence[Block], images: Images, anew: Images | None = None) -> float:
@@ -137,17 +136,8 @@ class OnPath(nn.Module):
         shortcut = self.block.downsample
         assert shortcut is not None  # noqa: S101 -- residual networks only
         if self.through:
-            return F.relu(residual_function(self.block, x) + shortcut(x.detach()))
-        return F.relu(residual_function(self.block, x.detach()) + shortcut(x))
-
-
-def residual_function(block: BasicBlock | Bottleneck, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-    """F(x) of Equation 1: the convolutions of a block with their batch normalisations, without the shortcut."""
-    y = F.relu(block.bn1(block.conv1(x)), inplace=True)
-    if isinstance(block, Bottleneck):
-        y = F.relu(block.bn2(block.conv2(y)), inplace=True)
-        return torch.as_tensor(block.bn3(block.conv3(y)))
-    return torch.as_tensor(block.bn2(block.conv2(y)))
+            return F.relu(self.block.residual(x) + shortcut(x.detach()))
+        return F.relu(self.block.residual(x.detach()) + shortcut(x))
 
 
 @contextmanager
@@ -163,6 +153,7 @@ def path_lengths(network: ResNet, batch: Batch, draws: int, watch: Watch) -> dic
     A residual network of n blocks has C(n, k) paths through k residual functions; their share of the gradient is that
     number times the norm along one. `low` and `high` are the lengths, in layers, between which 90 % of it lies.
     """
+    need_shortcuts(network.architecture, "a path past residual functions")
     found = blocks(network)
     layers = 3 if isinstance(found[0].module, Bottleneck) else 2
     n = len(found)
@@ -173,39 +164,40 @@ def path_lengths(network: ResNet, batch: Batch, draws: int, watch: Watch) -> dic
     norms = dict.fromkeys(lengths, 0.0)
     with modes_kept(network), torch.enable_grad():
         network.eval()
-        stem = network.maxpool(F.relu(network.bn1(network.conv1(x)))).detach()
+        stem = network.stem(x).detach()
         for length in watch(lengths):
-            total = 0.0
-            for _ in range(draws if 0 < length < n else 1):
-                with on_path(found, set(generator.sample(range(n), length))):
-                    h = start = stem.clone().requires_grad_()
-                    for stage in network.stages():
-                        h = stage(h)
-                    logits = network.fc(network.avgpool(h).flatten(1))
-                    loss = F.cross_entropy(logits, labels, reduction="sum")
-                    (gradient,) = torch.autograd.grad(loss, start)
-                    total += float(gradient.double().flatten(1).norm(dim=1).mean())
-            norms[length] = total / (draws if 0 < length < n else 1)
+            paths = [set(generator.sample(range(n), length)) for _ in range(draws if 0 < length < n else 1)]
+            norms[length] = mean(_norm_along(network, stem, labels, found, path) for path in paths)
     logs = _every(norms, n)
     counts = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)]
-    weights = [
-        math.exp(count + log - max(map(sum, zip(counts, logs, strict=True))))
-        for count, log in zip(counts, logs, strict=True)
-    ]
-    low, high = middle_range(weights, SHARE)
+    shares = [count + log for count, log in zip(counts, logs, strict=True)]
+    weights = [math.exp(share - max(shares)) for share in shares]
+    total, (low, high) = sum(weights), middle_range(weights, SHARE)
     binomial = [math.exp(count - n * math.log(2)) for count in counts]
+    binomial_low, binomial_high = middle_range(binomial, SHARE)
     return {
         "blocks": n,
         "layers_per_block": layers,
         "lengths": list(range(n + 1)),
         "norms": [math.exp(log) for log in logs],
-        "share": [weight / sum(weights) for weight in weights],
+        "share": [weight / total for weight in weights],
         "binomial": binomial,
         "low": layers * low,
         "high": layers * high,
-        "binomial_low": layers * middle_range(binomial, SHARE)[0],
-        "binomial_high": layers * middle_range(binomial, SHARE)[1],
+        "binomial_low": layers * binomial_low,
+        "binomial_high": layers * binomial_high,
     }
+
+
+def _norm_along(network: ResNet, stem: Tensor, labels: Tensor, found: Sequence[Block], path: set[int]) -> float:
+    """The mean norm, over images, of the gradient at the first block's input along one path."""
+    with on_path(found, path):
+        h = start = stem.clone().requires_grad_()
+        for stage in network.stages():
+            h = stage(h)
+        loss = F.cross_entropy(network.classify(h), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, start)
+    return float(gradient.double().flatten(1).norm(dim=1).mean())
 
 
 def _every(norms: Mapping[int, float], n: int) -> list[float]:
@@ -245,6 +237,6 @@ def measure(subject: Subject, watch: Watch) -> Mapping[str, Any]:
         "deleted": random_deletions(network, counts, test, train, DRAWS, watch),
         "exchanged": permutations(network, counts, test, DRAWS, watch),
         "paths": path_lengths(network, test.batch(min(PATH_BATCH, len(test))), PATH_DRAWS, watch)
-        if is_residual(network.architecture)
+        if network.architecture.is_residual
         else None,
     }

@@ -1,7 +1,7 @@
 """What each block adds: the classifier read out after every block, linear probes, and the direction of updates."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.blocks import Block, Look, blocks, is_residual, watching
-from resnetlab.analysis.subject import Images, Subject, error
+from resnetlab.analysis.blocks import Block, Look, blocks, need_shortcuts, watching
+from resnetlab.analysis.subject import Images, Subject, Watch, error
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
 
 LEAST = 100  # images: one of them is then a point of error
 COSINE_IMAGES = 250
-Watch = Callable[[Sequence[Any]], Any]
 
 
 def features_by_block(network: ResNet, images: Images) -> list[Float[np.ndarray, "n c"]]:
@@ -43,15 +42,16 @@ def read_out(network: ResNet, images: Images) -> list[float]:
     The output of a block goes to the classifier through the remaining shortcuts alone, as it would if the remaining
     residual functions were zero. The first number is that of no block at all.
     """
+    need_shortcuts(network.architecture, "a read-out after every block")
     found = blocks(network)
     wrong = [0.0] * (len(found) + 1)
     with modes_kept(network), torch.inference_mode():
         network.eval()
         for x, labels in images.batches():
-            h = network.maxpool(F.relu(network.bn1(network.conv1(x))))
+            h = network.stem(x)
             for k in range(len(found) + 1):
                 h = found[k - 1].module(h) if k else h
-                logits = network.fc(network.avgpool(_past(found[k:], h)).flatten(1))
+                logits = network.classify(_past(found[k:], h))
                 wrong[k] += float((logits.argmax(1) != labels).sum())
     return [100 * count / len(images) for count in wrong]
 
@@ -140,7 +140,7 @@ def measure(subject: Subject, watch: Watch) -> Mapping[str, Any]:
     """Errors block by block and, in a residual network, the read-out and the cosines; boosted trees beside them."""
     subject.need(LEAST, "the error block by block", "training", "test")
     network, train, test = subject.network, subject.train, subject.test
-    residual = is_residual(network.architecture)
+    residual = network.architecture.is_residual
     features = [features_by_block(network, images) for images in (train, test)]
     return {
         "error": error(network, test),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resnetlab.analysis.blocks import blocks, watching
-from resnetlab.analysis.subject import Images, Subject
+from resnetlab.analysis.subject import Images, Subject, Watch
 from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
 from resnetlab.networks.statistics import Moments, buffers_kept
@@ -53,7 +53,7 @@ def responses(network: ResNet, images: Images, *, batch_mode: bool = False) -> d
     }
 
 
-def measure(subject: Subject) -> Mapping[str, Any]:
+def measure(subject: Subject, watch: Watch = iter) -> Mapping[str, Any]:
     """The responses on test images in evaluation mode, and under the other choices that the paper leaves open."""
     subject.need(LEAST, "the standard deviation of responses", "training", "test")
     usual = responses(subject.network, subject.test)

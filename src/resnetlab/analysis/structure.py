@@ -129,7 +129,7 @@ def _conventions(network: str) -> list[tuple[str, int, int]]:
             ("convolutions and fully connected layers", both, cost.parameters),
         ]
     row = architecture(network)
-    if row.shortcut == "none":
+    if not row.is_residual:
         rows = {"no shortcuts": row}
     elif row.block == "basic":
         rows = {"option A, the same as plain": with_options(row, shortcut="A"), "option B": row}

@@ -1,24 +1,25 @@
 """What a measurement is made on: a network, and preprocessed images of its training and test splits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.networks.modes import modes_kept
 from resnetlab.networks.resnet import ResNet
+from resnetlab.tasks.classification import CLASSIFICATION
 
 AT_A_TIME = {"cpu": 250, "cuda": 2500}  # images of 32x32 pixels
 PIXELS = 32 * 32
 Batch = tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]
 Snapshots = Callable[[], Iterator[tuple[int, nn.Module]]]
 """The numbers of finished training steps, and the network after each."""
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
+"""Shows the progress through a sequence."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,8 @@ class Subject:
 
 def error_and_loss(network: nn.Module, images: Images) -> tuple[float, float]:
     """Error in percent and mean cross-entropy of a network in evaluation mode; its modes are restored."""
-    wrong, loss = 0.0, 0.0
-    with modes_kept(network), torch.inference_mode():
-        network.eval()
-        for x, labels in images.batches():
-            logits = network(x)
-            wrong += float((logits.argmax(1) != labels).sum())
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return 100 * wrong / len(images), loss / len(images)
+    metrics = CLASSIFICATION.test(network, images.batches()).metrics
+    return metrics["error"], metrics["loss"]
 
 
 def error(network: nn.Module, images: Images) -> float:

@@ -92,7 +92,7 @@ def _top(runs: Sequence[FinishedRun]) -> float:
 
 
 def _kind(run: FinishedRun) -> str:
-    return "plain" if run.architecture.shortcut == "none" else "residual"
+    return "residual" if run.architecture.is_residual else "plain"
 
 
 def _order(run: FinishedRun) -> tuple[str, int, str, int]:

@@ -28,7 +28,7 @@ class Summary:
     @property
     def residual(self) -> bool:
         """Whether the network has shortcuts."""
-        return self.architecture.shortcut != "none"
+        return self.architecture.is_residual
 
     @property
     def parameters(self) -> str:

@@ -73,7 +73,7 @@ def export_timm(model: Model, folder: Path) -> None:
 def _refuse_what_it_has_not(model: Model, library: Library) -> None:
     row = model.network.architecture
     wrong = {
-        "plain networks": row.shortcut == "none",
+        "plain networks": not row.is_residual,
         "networks for CIFAR": row.stem == "cifar",
         f"shortcut of option {row.shortcut}": row.shortcut in ("A", "C"),
         "stride on a bottleneck's first 1x1 (version v1)": row.block == "bottleneck" and row.version == "v1",

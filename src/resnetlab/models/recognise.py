@@ -206,7 +206,7 @@ def _with_options(
     """The row with what the tensors, the kind of source or the caller say, and reasons for what they left open."""
     reasons = []
     projected = [key for key in tensors if key.endswith("downsample.0.weight")]
-    if row.shortcut != "none" and shortcut is None:
+    if row.is_residual and shortcut is None:
         shortcut = "A" if not projected else "C" if len(projected) == sum(_blocks(tensors)) else "B"
     if shortcut == "A" and zero_channels is None:
         zero_channels = ZEROS.get(kind)

@@ -64,9 +64,14 @@ class Architecture:
         return 2 + sum(self.blocks) * (2 if self.block == "basic" else 3)
 
     @property
+    def is_residual(self) -> bool:
+        """Whether it has shortcuts; otherwise it is a plain network."""
+        return self.shortcut != "none"
+
+    @property
     def label(self) -> str:
         """The paper's way of writing it: plain-20, ResNet-56."""
-        return f"{'plain' if self.shortcut == 'none' else 'ResNet'}-{self.depth}"
+        return f"{'ResNet' if self.is_residual else 'plain'}-{self.depth}"
 
     @property
     def title(self) -> str:
@@ -172,7 +177,7 @@ def with_options(
             network, or widths that cannot be divided so.
     """
     shortcut = shortcut or row.shortcut
-    if (shortcut == "none") != (row.shortcut == "none"):
+    if (shortcut == "none") == row.is_residual:
         other = row.name.replace("resnet", "plain") if shortcut == "none" else row.name.replace("plain", "resnet")
         raise ResnetlabError(f"{row.name} cannot have shortcut {shortcut!r}; the network that has it is {other}")
     if version == "v1.5" and row.block == "basic":
@@ -243,9 +248,9 @@ def _option(word: str) -> tuple[str, Any]:
 
 def _options_of(row: Architecture) -> list[str]:
     """What may follow the row's name."""
-    words = ["A", "B", "C"] if row.shortcut != "none" else []
+    words = ["A", "B", "C"] if row.is_residual else []
     words += ["v1.5"] if row.block == "bottleneck" else []
-    words += ["padboth (with A)"] if row.shortcut != "none" else []
+    words += ["padboth (with A)"] if row.is_residual else []
     words += ["ceilpool"] if row.stem == "imagenet" else []
     return [*words, f"narrowN where N divides {row.widths[0]}"]
 

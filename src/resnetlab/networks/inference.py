@@ -15,7 +15,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from resnetlab.networks.recompute import RecomputedStage
 from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet, ZeroPad
 
-CONVOLUTIONS = {BasicBlock: 2, Bottleneck: 3}  # the blocks that are known
+CONVOLUTIONS: dict[type[nn.Module], int] = {BasicBlock: 2, Bottleneck: 3}  # the blocks that are known
 
 
 @torch.no_grad()

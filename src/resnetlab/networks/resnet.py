@@ -6,6 +6,7 @@ State-dict names are torchvision's, so its weights load as they are.
 
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,6 +37,12 @@ def build(
         name, shortcut=shortcut, version=version, zero_channels=zero_channels, max_pool=max_pool, narrow=narrow
     )
     return ResNet(replace(row, num_classes=num_classes or row.num_classes, in_channels=in_channels))
+
+
+def fresh(row: Architecture, seed: int) -> "ResNet":
+    """The network as a training with this seed starts with it."""
+    torch.manual_seed(seed)
+    return ResNet(row)
 
 
 class ResNet(nn.Module):
@@ -72,15 +79,24 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits; the softmax of Table 1 is left to the loss or the test protocol."""
-        logits: Tensor = self.fc(self.avgpool(self.features(x)).flatten(1))
-        return logits
+        return self.classify(self.features(x))
 
     def features(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
         """The last feature map, which global average pooling and the classifier are given."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = self.stem(x)
         for stage in self.stages():
             x = stage(x)
         return x
+
+    def stem(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n width h2 w2"]:
+        """The input of the first block: the first convolution, and on ImageNet max pooling."""
+        y: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return y
+
+    def classify(self, x: Float[Tensor, "n out h w"]) -> Float[Tensor, "n classes"]:
+        """Logits from the last feature map."""
+        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return logits
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the last feature map of images of a size."""
@@ -92,8 +108,26 @@ class ResNet(nn.Module):
         return [self.get_submodule(f"layer{k}") for k in range(1, len(self.architecture.blocks) + 1)]
 
 
-class BasicBlock(nn.Module):
-    """y = relu(F(x) + shortcut(x)), Eqs. 1 and 2, with two 3x3 convolutions in F (Figure 5, left)."""
+class PaperBlock(nn.Module):
+    """y = relu(F(x) + shortcut(x)), Eqs. 1 and 2; in a plain network y = relu(F(x))."""
+
+    downsample: nn.Module | None
+    """The shortcut; None in a plain network."""
+
+    def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x), before the addition and the last ReLU."""
+        raise NotImplementedError
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """One block; `h2` and `w2` are `h` and `w` over the stride, rounded up."""
+        y = self.residual(x)
+        if self.downsample is not None:
+            y = y + self.downsample(x)
+        return F.relu(y, inplace=True)
+
+
+class BasicBlock(PaperBlock):
+    """Two 3x3 convolutions in F (Figure 5, left)."""
 
     expansion = 1
 
@@ -105,17 +139,15 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = shortcut(row, channels, width, stride)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-        """One block; `h2` and `w2` are `h` and `w` over the stride, rounded up. Plain: y = relu(F(x))."""
+    def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x)."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        if self.downsample is not None:
-            y = y + self.downsample(x)
-        return F.relu(y, inplace=True)
+        f: Tensor = self.bn2(self.conv2(y))
+        return f
 
 
-class Bottleneck(nn.Module):
-    """The same with 1x1, 3x3 and 1x1 convolutions in F, the last of four times the width (Figure 5, right)."""
+class Bottleneck(PaperBlock):
+    """1x1, 3x3 and 1x1 convolutions in F, the last of four times the width (Figure 5, right)."""
 
     expansion = 4
 
@@ -130,19 +162,17 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(4 * width)
         self.downsample = shortcut(row, channels, 4 * width, stride)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-        """One block, shaped as the basic one's."""
+    def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x)."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        if self.downsample is not None:
-            y = y + self.downsample(x)
-        return F.relu(y, inplace=True)
+        f: Tensor = self.bn3(self.conv3(y))
+        return f
 
 
 def shortcut(row: Architecture, channels: int, out: int, stride: int) -> nn.Module | None:
     """The shortcut of one block by the row's option (Section 3.3), or None in a plain network."""
-    if row.shortcut == "none":
+    if not row.is_residual:
         return None
     grows = stride != 1 or channels != out
     if row.shortcut == "C" or (row.shortcut == "B" and grows):

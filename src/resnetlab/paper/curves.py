@@ -31,7 +31,7 @@ def figure6(network: str, split: str) -> Curve | None:
 
     ResNet-1202 is only in the right panel, from 35,000 iterations on; plain-110 is in none.
     """
-    label = f"{network.removeprefix('cifar_').replace('plain', 'plain-').replace('resnet', 'ResNet-')} {split}"
+    label = f"{_label(network)} {split}"
     return next(
         (panels()[p][label] for p in ("fig6_left", "fig6_middle", "fig6_right") if label in panels()[p]), None
     )
@@ -42,8 +42,7 @@ def figure7(network: str, *, ordered: bool = False) -> Curve | None:
 
     Points are (layer number, standard deviation); some layers are missing where curves hide each other.
     """
-    label = network.removeprefix("cifar_").replace("plain", "plain-").replace("resnet", "ResNet-")
-    return panels()["fig7_bottom" if ordered else "fig7_top"].get(label)
+    return panels()["fig7_bottom" if ordered else "fig7_top"].get(_label(network))
 
 
 def figure4(network: str, shortcut: str, split: str) -> Curve | None:
@@ -53,5 +52,10 @@ def figure4(network: str, shortcut: str, split: str) -> Curve | None:
     """
     if shortcut not in ("none", "A"):
         return None
-    label = f"{network.replace('plain', 'plain-').replace('resnet', 'ResNet-')} {split}"
+    label = f"{_label(network)} {split}"
     return next((panels()[p][label] for p in ("fig4_left", "fig4_right") if label in panels()[p]), None)
+
+
+def _label(network: str) -> str:
+    """The paper's way of writing it: plain-20, ResNet-56."""
+    return network.removeprefix("cifar_").replace("plain", "plain-").replace("resnet", "ResNet-")

@@ -18,7 +18,7 @@ from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.importing import read_model
 from resnetlab.networks.recompute import recomputed
-from resnetlab.networks.resnet import ResNet
+from resnetlab.networks.resnet import fresh
 from resnetlab.runs.folder import Line, RunFolder, read_curve, read_settings
 from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
 from resnetlab.runs.progress import Meter, Progress
@@ -133,8 +133,7 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
     settings = read_settings(record.path)
     device = World.here().device(settings["device"])
     torch.set_num_threads(settings["threads"])
-    torch.manual_seed(spec.seed)
-    network, given, messages = ResNet(spec.fitted_to(dataset)), None, []
+    network, given, messages = fresh(spec.fitted_to(dataset), spec.seed), None, []
     if spec.start is not None:
         model, outputs = read_model(spec.start), spec.task.outputs(dataset)
         take_over(model, network, outputs, spec.start)

@@ -77,7 +77,7 @@ def networks(*names: str) -> Mapping[str, Scale]:
 
 def style(architecture: Architecture, *, points: bool = False) -> str:
     """Plain networks are dashed, residual ones solid."""
-    kind = "plain" if architecture.shortcut == "none" else "residual"
+    kind = "residual" if architecture.is_residual else "plain"
     return f"{kind} points" if points else kind
 
 
@@ -135,7 +135,7 @@ def subtitle(runs: Sequence[FinishedRun]) -> str:
 
 def of(runs: Sequence[FinishedRun], *, residual: bool) -> list[FinishedRun]:
     """The residual or the plain networks among the runs, shallow before deep."""
-    chosen = [run for run in runs if (run.architecture.shortcut != "none") == residual]
+    chosen = [run for run in runs if run.architecture.is_residual == residual]
     return sorted(chosen, key=lambda run: (run.architecture.depth, run.seed))
 
 

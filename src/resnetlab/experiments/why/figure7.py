@@ -58,7 +58,7 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
         for run in runs:
             if theirs := figure7(run.architecture.name, ordered=ordered):
                 x, y = zip(*theirs, strict=True)
-                drawn = "paper plain" if run.architecture.shortcut == "none" else "paper"
+                drawn = "paper" if run.architecture.is_residual else "paper plain"
                 lines.append(Line(tuple(x), tuple(y), "", colour(run.architecture), drawn))
                 legend = [("the paper's, on CIFAR-10", "#888888", "paper")]
             values = sorted(_values(run), reverse=True) if ordered else _values(run)

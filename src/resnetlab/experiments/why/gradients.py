@@ -92,7 +92,7 @@ def _initial_table(data: Mapping[str, Any], note: str) -> Table:
         row = parse(entry["network"])
         norm = "yes" if entry["batch_norm"] else "no"
         signal = f"{entry['signal'][-1] / entry['signal'][0]:.2g}"
-        branch = f"{entry['branches'][-1]:.2g}" if row.shortcut != "none" else "-"
+        branch = f"{entry['branches'][-1]:.2g}" if row.is_residual else "-"
         rows.append((row.label, norm, f"{_ratio(entry):.2g}", f"{entry['growth']:.3f}", signal, branch))
     header = (
         "network",

@@ -138,7 +138,7 @@ def _figure(runs: Sequence[FinishedRun], heading: str) -> Figure:
     networks = list(dict.fromkeys(key[0] for key in groups))
     depth_lines = list[Line]()
     for residual in (False, True):
-        clean = [groups[key] for key in groups if not any(key[1:]) and (key[0].shortcut != "none") == residual]
+        clean = [groups[key] for key in groups if not any(key[1:]) and key[0].is_residual == residual]
         depths = tuple(float(group[0].architecture.depth) for group in clean)
         for split, kind in (("test", "residual points"), ("train", "plain points")) if clean else ():
             shade = "#222222" if residual else "#888888"
@@ -198,7 +198,7 @@ def _sentence(runs: Sequence[FinishedRun]) -> str:
 
 def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     groups, claims = _groups(runs), list[Claim]()
-    networks = [row for row in dict.fromkeys(key[0] for key in groups) if row.shortcut != "none"]
+    networks = [row for row in dict.fromkeys(key[0] for key in groups) if row.is_residual]
     if len({row.depth for row in networks}) < 2:
         return claims
     shallow, deep = networks[0], networks[-1]
