@@ -131,6 +131,24 @@ def test_a_folder_in_two_processes(command: Command, photos: Path, tmp_path: Pat
     assert one.names == other.names
 
 
+def test_a_study_of_networks_that_two_processes_trained(tmp_path: Path) -> None:
+    """Only the first process measures, and does not wait for the other one."""
+    words = [
+        "reproduce",
+        "lesions",
+        "--networks",
+        "cifar_plain8-narrow4",
+        "cifar_resnet8-narrow4",
+        "--iterations",
+        "2",
+    ]
+    children = processes.in_two(two, [*words, "--images", "100", "--threads", "1", "--out", "two"], folder=tmp_path)
+    assert [child.wait() for child in children] == [0, 0], children[0].text()
+    record = read_record(tmp_path / "two/lesions-digits/lesions.json")
+    assert [run["result"]["environment"]["processes"] for run in record.runs] == [2, 2]
+    assert all(run["measured"]["images"] == 100 for run in record.runs)
+
+
 def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     monkeypatch.setattr(plan, "SECONDS", 0.01)
     monkeypatch.setattr(plan.os, "getloadavg", lambda: (0.5, 0.0, 0.0))

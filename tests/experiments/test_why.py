@@ -10,8 +10,9 @@ import pytest
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.catalogue import CATALOGUE, find, inspections
 from resnetlab.experiments.earlier import read_record
-from resnetlab.experiments.experiment import Experiment, Joined
+from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.study import Joined
 from resnetlab.experiments.why.common import Claim, claim_tables, colour, style
 from resnetlab.experiments.why.gradients import initialisation_record
 from resnetlab.experiments.why.landscape import bumps

@@ -11,7 +11,8 @@ from resnetlab.data.named import DataSource
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import parse
-from resnetlab.runs.replay import data_of, initial, replay, spec_of
+from resnetlab.networks.resnet import fresh
+from resnetlab.runs.replay import data_of, replay, spec_of
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
@@ -32,7 +33,7 @@ def trained(npz: Path, folder: Path, **fields: object) -> Path:
 def test_the_end_is_the_runs_model(tmp_path: Path, tiny_npz: Path, fields: dict[str, object]) -> None:
     folder = trained(tiny_npz, tmp_path / "run", **fields)
     model = load(folder)
-    spec = replace(spec_of(folder, (8, 8)), architecture=model.network.architecture)
+    spec = spec_of(folder, model)
     dataset = data_of(folder, spec)
     found = []
     for step, network in replay(folder, spec, dataset, CPU, [5, 12]):
@@ -41,14 +42,14 @@ def test_the_end_is_the_runs_model(tmp_path: Path, tiny_npz: Path, fields: dict[
     assert [step for step, _ in found] == [5, 12]
     assert all(torch.equal(value, found[1][1][key]) for key, value in model.network.state_dict().items())
     assert not torch.equal(found[0][1]["fc.weight"], found[1][1]["fc.weight"])
-    begun = initial(spec)
+    begun = fresh(spec.architecture, spec.seed)
     assert not any(torch.equal(begun.state_dict()[key], found[0][1][key]) for key in ("conv1.weight", "fc.weight"))
     assert list(replay(folder, spec, dataset, CPU, [])) == []
 
 
 def test_changed_data_and_given_weights_are_refused(tmp_path: Path, tiny_npz: Path, tiny: Dataset) -> None:
     folder = trained(tiny_npz, tmp_path / "run")
-    spec = spec_of(folder, (8, 8))
+    spec = spec_of(folder, load(folder))
     with pytest.raises(ResnetlabError, match="only a run from random weights can be repeated"):
         list(replay(folder, replace(spec, start=Path("x.safetensors")), tiny, CPU, [1]))
     import numpy as np

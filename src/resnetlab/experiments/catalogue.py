@@ -2,7 +2,8 @@
 
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.experiments import cost, depth, imagenet, table1
-from resnetlab.experiments.experiment import Entry, Experiment, Joined
+from resnetlab.experiments.experiment import Entry, Experiment
+from resnetlab.experiments.study import Joined
 from resnetlab.experiments.why import figure7, gradients, landscape, lesions, overfit, refinement
 
 WHY = (figure7, gradients, lesions, refinement, landscape, overfit)

@@ -8,8 +8,9 @@ import torch
 
 from resnetlab.analysis.layer_times import BATCH_SIZE, NETWORKS, ROUNDS, study
 from resnetlab.analysis.parts import CLASSIFIER, MAX_POOL, NORM, OPTIMIZER, PROJECTION, REST
-from resnetlab.experiments.experiment import Listener, Study
+from resnetlab.experiments.experiment import Listener
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.study import Study
 from resnetlab.report.record import Bar, Figure, Line, Panel, Record, Table
 from resnetlab.runs.settings import choose_device
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -24,7 +24,6 @@ from resnetlab.training.resolve import parse_fields, resolve
 
 LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
 T = TypeVar("T")
-Watch = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @runtime_checkable
@@ -77,23 +76,16 @@ class Entry(Protocol):
         """The name of the record's folder."""
 
 
-@runtime_checkable
-class Measurement(Protocol):
-    """What a study measures on one trained network, as JSON."""
-
-    def __call__(self, subject: Subject, watch: Watch, options: Options) -> Mapping[str, Any]:
-        """Measure; `watch` shows progress through a sequence."""
-
-
 @dataclass(frozen=True)
 class Inspection:
     """Measurements on the trained network of every run, of which a study makes its record; see `analyse`.
 
-    `takes` are the options that `measure` uses. `replays` are the shares of the training after which the network is
+    `measure` gets the subject, a function that shows progress, and those of the options in `takes` that are given; it
+    returns JSON. `replays` are the shares of the training after which the network is
     measured too, by training again. `announce` says what a long measurement will take, before it starts.
     """
 
-    measure: Measurement
+    measure: Callable[..., Mapping[str, Any]]
     takes: frozenset[str] = frozenset()
     replays: tuple[float, ...] = ()
     announce: Callable[[Subject, Options], str] = lambda subject, options: ""
@@ -237,69 +229,6 @@ class Experiment:
             kind = "ImageNet" if row.stem == "imagenet" else "CIFAR"
             raise ResnetlabError(f"{name} is for {kind}, this experiment is not; {near_matches(base, known)}")
         return row if narrow or row.narrow > 1 else with_options(row, narrow=usually)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A study without runs and an experiment, in one record under the experiment's name."""
-
-    study: "Study"
-    experiment: Experiment
-
-    @property
-    def name(self) -> str:
-        """The experiment's name."""
-        return self.experiment.name
-
-    @property
-    def title(self) -> str:
-        """The experiment's title."""
-        return self.experiment.title
-
-    @property
-    def options(self) -> frozenset[str]:
-        """The options that either uses."""
-        return self.study.options | self.experiment.options
-
-    def folder(self, options: Options) -> str:
-        """The name of the record's folder."""
-        return self.experiment.folder(options)
-
-    def make(self, options: Options, listener: Listener) -> Made:
-        """Measure, then execute the missing runs, and make one record of both."""
-        if options.dry_run:
-            return self.experiment.make(options, listener)
-        first, then = self.study.study(options, listener), self.experiment.make(options, listener)
-        return replace(then, record=first if then.record is None else joined(first, then.record))
-
-
-def joined(first: Record, then: Record) -> Record:
-    """One record of two, under the name and title of the second."""
-    return replace(
-        then,
-        sentences=first.sentences + then.sentences,
-        tables=first.tables + then.tables,
-        figures=first.figures + then.figures,
-        data={**first.data, **then.data},
-    )
-
-
-@dataclass(frozen=True)
-class Study:
-    """A table or figure that is computed or measured without runs. `options` are those that it uses."""
-
-    name: str
-    title: str
-    study: Callable[[Options, Listener], Record]
-    options: frozenset[str] = field(default_factory=frozenset)
-
-    def folder(self, options: Options) -> str:
-        """The name of the record's folder."""
-        return self.name
-
-    def make(self, options: Options, listener: Listener) -> Made:
-        """Compute or measure, and make the record."""
-        return Made(self.study(options, listener))
 
 
 def refuse_unused(entry: Entry, options: Options, others: Iterable[Entry]) -> None:

@@ -1,6 +1,7 @@
 """Measure the networks of finished runs, and keep the measurements in the run folders."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -10,15 +11,17 @@ import torch
 from resnetlab.analysis.subject import Images, Subject
 from resnetlab.data.counter import permutation
 from resnetlab.data.dataset import Split
+from resnetlab.data.named import DataSource
 from resnetlab.data.reading import fitted_batches
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.experiment import Experiment, Listener
 from resnetlab.experiments.options import Options
 from resnetlab.models.modelfile import Model, load
+from resnetlab.networks.resnet import fresh
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
 from resnetlab.runs.folder import Line, read_config, read_measurements, write_measurements
-from resnetlab.runs.replay import data_of, initial, replay, spec_of
+from resnetlab.runs.replay import Load, data_of, replay, spec_of
 from resnetlab.runs.settings import choose_device, crowded
 
 IMAGES = 2000
@@ -28,37 +31,59 @@ T = TypeVar("T")
 
 
 def inspected(
-    experiment: Experiment, folder: Path, options: Options, listener: Listener, *, replays: bool = True
-) -> FinishedRun:
-    """A finished run with what the experiment measures on its network; measured once for the same options.
+    experiment: Experiment,
+    runs: Mapping[Path, FinishedRun],
+    options: Options,
+    listener: Listener,
+    *,
+    replays: bool = True,
+) -> list[FinishedRun]:
+    """Finished runs with what the experiment measures on their networks; measured once for the same options.
 
     Raises:
-        ResnetlabError: the run has not finished, its data is gone or has changed, or it does not suit the study.
+        ResnetlabError: the data of a run is gone or has changed, or it does not suit the study.
     """
+    load_once = functools.cache(DataSource.load)
+    return [
+        replace(run, measured=_measured(experiment, folder, run, load_once, options, listener, replays))
+        for folder, run in runs.items()
+    ]
+
+
+def _measured(
+    experiment: Experiment,
+    folder: Path,
+    run: FinishedRun,
+    load: Load,
+    options: Options,
+    listener: Listener,
+    replays: bool,
+) -> Line:
+    """What the experiment measures on one network, or measured on it before."""
     inspection = experiment.inspection
     assert inspection is not None  # noqa: S101 -- the caller chooses such experiments
-    found = finished(folder)
     count, shares = options.images or IMAGES, inspection.replays if replays else ()
-    settings: Line = {"format": FORMAT, "images": count, "replays": list(shares)}
-    settings |= {name: getattr(options, name) for name in sorted(inspection.takes)}
-    measured = read_measurements(folder, experiment.name, settings)
-    if measured is None:
-        what = f"{experiment.name}, {found.architecture.title}"
+    asked = {name: getattr(options, name) for name in sorted(inspection.takes)}
+    settings: Line = {"format": FORMAT, "images": count, "replays": list(shares), **asked}
+    if (kept := read_measurements(folder, experiment.name, settings)) is not None:
+        return kept
+    what = f"{experiment.name}, {run.architecture.title}"
 
-        def watch(items: Sequence[T]) -> Iterable[T]:
-            return listener.watched(items, what, len(items))
+    def watch(items: Sequence[T]) -> Iterable[T]:
+        return listener.watched(items, what, len(items))
 
-        if options.settings.threads:
-            torch.set_num_threads(options.settings.threads)
-        if busy := crowded(options.settings):
-            listener.say(busy)
-        listener.say(f"measuring {experiment.name} on {found.architecture.title}, seed {found.seed}")
-        subject = subject_of(folder, options, shares)
-        if text := inspection.announce(subject, options):
-            listener.say(text)
-        measured = dict(inspection.measure(subject, watch, options))
-        write_measurements(folder, experiment.name, settings, measured)
-    return replace(found, measured=measured)
+    if options.settings.threads:
+        torch.set_num_threads(options.settings.threads)
+    if busy := crowded(options.settings):
+        listener.say(busy)
+    listener.say(f"measuring {experiment.name} on {run.architecture.title}, seed {run.seed}")
+    subject = subject_of(folder, load, options, shares)
+    if text := inspection.announce(subject, options):
+        listener.say(text)
+    given = {name: value for name, value in asked.items() if value is not None}
+    measured = dict(inspection.measure(subject, watch, **given))
+    write_measurements(folder, experiment.name, settings, measured)
+    return measured
 
 
 def analyse(experiment: Experiment, folders: Sequence[Path], options: Options, listener: Listener) -> Record:
@@ -67,13 +92,12 @@ def analyse(experiment: Experiment, folders: Sequence[Path], options: Options, l
     Raises:
         ResnetlabError: see `inspected`; or the runs were trained on different data.
     """
-    runs = [finished(folder) for folder in folders]
-    if len({run.config["data"]["fingerprint"] for run in runs}) > 1:
+    runs = {folder: finished(folder) for folder in folders}
+    if len({run.config["data"]["fingerprint"] for run in runs.values()}) > 1:
         raise ResnetlabError(
-            f"the runs have different data: {', '.join(run.data for run in runs)}; analyse each alone"
+            f"the runs have different data: {', '.join(run.data for run in runs.values())}; analyse each alone"
         )
-    runs = [inspected(experiment, folder, options, listener, replays=False) for folder in folders]
-    return experiment.record(experiment, runs, [])
+    return experiment.record(experiment, inspected(experiment, runs, options, listener, replays=False), [])
 
 
 def finished(folder: Path) -> FinishedRun:
@@ -89,7 +113,7 @@ def finished(folder: Path) -> FinishedRun:
     return found[folder]
 
 
-def subject_of(folder: Path, options: Options, shares: Sequence[float] = ()) -> Subject:
+def subject_of(folder: Path, load_data: Load, options: Options, shares: Sequence[float] = ()) -> Subject:
     """The network of a finished run on the device, and images of its data, in random order.
 
     `shares` of its training are those after which the snapshots are taken.
@@ -98,15 +122,16 @@ def subject_of(folder: Path, options: Options, shares: Sequence[float] = ()) -> 
         ResnetlabError: its data cannot be read, or is no longer the same.
     """
     model, device = load(folder), choose_device(options.settings.device)
-    spec = spec_of(folder, model.preprocessing.fit.crop, options.data)
-    dataset = data_of(folder, spec)
+    spec = spec_of(folder, model, options.data)
+    dataset = data_of(folder, spec, load_data)
     count, workers = options.images or IMAGES, options.settings.workers
     train, test = (_images(split, count, model, workers, device) for split in (dataset.train, dataset.test))
     network = model.network.to(device).to(memory_format=torch.channels_last)
+    begun = (
+        None if spec.start else fresh(spec.architecture, spec.seed).to(device).to(memory_format=torch.channels_last)
+    )
     steps = sorted({max(1, round(share * spec.recipe.iterations)) for share in shares})
-    fitted = replace(spec, architecture=model.network.architecture)
-    begun = None if spec.start else initial(fitted).to(device).to(memory_format=torch.channels_last)
-    snapshots = lambda: replay(folder, fitted, dataset, device, steps)
+    snapshots = lambda: replay(folder, spec, dataset, device, steps)
     return Subject(str(folder), network, train, test, len(dataset.train), begun, snapshots)
 
 

@@ -1,6 +1,6 @@
 """Execute an experiment: load, plan, train, test, and make the record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,9 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     with joined(World.here().device(device.type)):
         interrupted, failed = _train(specs, options, jobs, listener)
         wait_for_all()  # before any process reads results that another one writes
-        record = _record(experiment, protocol, specs, options, listener)
+        runs = finished_runs(options.out / name for name in specs)
+        scores = _scores_of(runs, protocol, options, listener)
+    record = _record(experiment, runs, scores, options, listener) if runs and World.here().main else None
     if interrupted:
         return Made(record, Interrupted("stopped; the same command continues from there"))
     if failed:
@@ -133,22 +135,25 @@ def _train(specs: dict[str, RunSpec], options: Options, jobs: int, listener: Lis
 
 def _record(
     experiment: Experiment,
-    protocol: ProtocolName | None,
-    specs: Mapping[str, RunSpec],
+    runs: Mapping[Path, FinishedRun],
+    scores: Sequence[Scored],
     options: Options,
     listener: Listener,
-) -> Record | None:
-    """The record of the finished runs, tested under the experiment's protocol; None on ranks other than 0."""
-    runs = finished_runs(options.out / name for name in specs)
-    if not runs:
-        return None
-    scores = [_scores(folder, run, protocol, options, listener) for folder, run in runs.items()] if protocol else []
-    if not World.here().main:
-        return None
-    tested = [_tested(run, scored) for run, scored in zip(runs.values(), scores, strict=True)] if protocol else []
+) -> Record:
+    """The record of the finished runs, by one process that others do not wait for."""
+    shown = list(runs.values())
+    if scores:
+        shown = [_tested(run, scored) for run, scored in zip(shown, scores, strict=True)]
     if experiment.inspection is not None:
-        tested = [inspected(experiment, folder, options, listener) for folder in runs]
-    return experiment.record(experiment, tested or list(runs.values()), scores)
+        shown = inspected(experiment, runs, options, listener)
+    return experiment.record(experiment, shown, scores)
+
+
+def _scores_of(
+    runs: Mapping[Path, FinishedRun], protocol: ProtocolName | None, options: Options, listener: Listener
+) -> list[Scored]:
+    """The scores of the networks under the experiment's protocol, if it has one, in all processes together."""
+    return [_scores(folder, run, protocol, options, listener) for folder, run in runs.items()] if protocol else []
 
 
 def _scores(folder: Path, run: FinishedRun, protocol: ProtocolName, options: Options, listener: Listener) -> Scored:

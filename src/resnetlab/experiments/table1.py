@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnetlab.analysis.structure import compared_structure
-from resnetlab.experiments.experiment import Listener, Study
+from resnetlab.experiments.experiment import Listener
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.study import Study
 from resnetlab.networks.architecture import parse
 from resnetlab.report.record import Record, Table
 

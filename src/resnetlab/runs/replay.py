@@ -1,6 +1,6 @@
 """Repeat the training of a run up to some steps, to look at the network on the way; the numbers are the run's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch import nn
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.named import DataSource
 from resnetlab.errors import ResnetlabError
-from resnetlab.networks.architecture import from_fields, parse
-from resnetlab.networks.resnet import ResNet
+from resnetlab.models.modelfile import Model
+from resnetlab.networks.resnet import fresh
 from resnetlab.runs.folder import Line, mean_file, read_config, read_settings
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -19,12 +19,14 @@ from resnetlab.training.batches import Reading, choose_preprocessing, prepare
 from resnetlab.training.loop import Stepped, launched, objective, start, train
 from resnetlab.training.recipe import Recipe
 
+Load = Callable[[DataSource, bool], Dataset]
+"""Loads a data set, in memory or as files."""
 
-def spec_of(folder: Path, crop: tuple[int, int], source: str | None = None) -> RunSpec:
-    """The specification of a run on disk; `start` is only the name of the file that it started from.
 
-    `crop` is the size of the network's images, to which image files in memory were scaled. `source` is where its data
-    is now, if it was moved.
+def spec_of(folder: Path, model: Model, source: str | None = None) -> RunSpec:
+    """The specification of a finished run; `start` is only the name of the file that it started from.
+
+    `model` is the run's, and `source` is where its data is now, if it was moved.
 
     Raises:
         ResnetlabError: it is not a run of classification.
@@ -33,22 +35,21 @@ def spec_of(folder: Path, crop: tuple[int, int], source: str | None = None) -> R
     if (task := config.get("task", {}).get("name", CLASSIFICATION.name)) != CLASSIFICATION.name:
         raise ResnetlabError(f"{folder} is a run of {task}; expected {CLASSIFICATION.name}")
     recipe = Recipe(**{key: _tuple(value) for key, value in config["recipe"].items()})
-    network = config["network"]
-    architecture = from_fields({**vars(parse(network["name"])), **network})
-    square = crop[0] if recipe.resident and crop[0] == crop[1] else None
+    height, width = model.preprocessing.fit.crop  # image files in memory were scaled to squares of this size
+    square = height if recipe.resident and height == width else None
     data = DataSource(source or settings["source"], Path(settings["data_dir"]), square, "skip")
     start = Path(config["start"]["file"]) if "start" in config else None
-    return RunSpec(architecture, data, recipe, int(config["seed"]), start)
+    return RunSpec(model.network.architecture, data, recipe, int(config["seed"]), start)
 
 
-def data_of(folder: Path, spec: RunSpec) -> Dataset:
+def data_of(folder: Path, spec: RunSpec, load: Load = DataSource.load) -> Dataset:
     """The data that a run was trained on.
 
     Raises:
         ResnetlabError: it cannot be read, or is no longer the same.
     """
     try:
-        dataset = spec.chosen(spec.load())
+        dataset = spec.chosen(load(spec.data, spec.recipe.resident))
     except ResnetlabError as error:
         raise ResnetlabError(f"the data of {folder}: {error}. If it was moved, say where it is with `data`") from None
     trained_on: Line = read_config(folder)["data"]
@@ -58,12 +59,6 @@ def data_of(folder: Path, spec: RunSpec) -> Dataset:
             f"{dataset.fingerprint()}, not {trained_on['fingerprint']}; restore the data, or train again"
         )
     return dataset
-
-
-def initial(spec: RunSpec) -> ResNet:
-    """The network before the first step of a run that starts from random weights."""
-    torch.manual_seed(spec.seed)
-    return ResNet(spec.architecture)
 
 
 def replay(
@@ -80,7 +75,7 @@ def replay(
         return
     if spec.start:
         raise ResnetlabError(f"{folder} started from given weights; only a run from random weights can be repeated")
-    state = start(initial(spec), spec.recipe, device, 1 + len(spec.task.metrics))
+    state = start(fresh(spec.architecture, spec.seed), spec.recipe, device, 1 + len(spec.task.metrics))
     preprocessing = choose_preprocessing(dataset, spec.recipe, None, mean_file(folder))
     batches = prepare(dataset, spec.recipe, spec.seed, device, preprocessing, Reading())
     loss = spec.task.loss(spec.recipe, dataset, device)

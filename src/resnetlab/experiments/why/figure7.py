@@ -5,10 +5,8 @@ from itertools import pairwise
 from statistics import mean
 
 from resnetlab.analysis import responses
-from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.experiment import Experiment, Inspection, Watch
-from resnetlab.experiments.options import Options
+from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.why.common import (
     Claim,
     colour,
@@ -111,16 +109,12 @@ def _sentence(runs: Sequence[FinishedRun]) -> str:
     return f"Mean standard deviation of the responses: {listed(runs, lambda run: f'{mean(_values(run)):.2f}')}."
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(responses.measure(subject))
-
-
 EXPERIMENTS = (
     Experiment(
         "figure7",
         "Figure 7: standard deviations of layer responses",
         networks("plain20", "plain56", "resnet20", "resnet56", "resnet110"),
         _record,
-        inspection=Inspection(_measure),
+        inspection=Inspection(responses.measure),
     ),
 )

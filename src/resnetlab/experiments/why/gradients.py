@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from resnetlab.analysis import gradients
-from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.experiment import Experiment, Inspection, Joined, Listener, Study, Watch
+from resnetlab.experiments.experiment import Experiment, Inspection, Listener
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.study import Joined, Study
 from resnetlab.experiments.why.common import (
     LAYER,
     Claim,
@@ -285,10 +285,6 @@ def _trained_figure(runs: Sequence[FinishedRun]) -> Figure:
     return Figure(f"Gradients during training\n{claim}\n{subtitle(runs)}", tuple(panels), size=(3.0, 3.7), below=True)
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(gradients.measure(subject))
-
-
 EXPERIMENTS = (
     Joined(
         Study("gradients", "Gradients at initialisation", _initialisation, frozenset({"device", "threads"})),
@@ -297,7 +293,7 @@ EXPERIMENTS = (
             "Do gradients vanish? Norms by layer",
             networks("plain20", "plain56", "resnet20", "resnet56"),
             _trained_record,
-            inspection=Inspection(_measure, replays=REPLAYS),
+            inspection=Inspection(gradients.measure, replays=REPLAYS),
         ),
     ),
 )

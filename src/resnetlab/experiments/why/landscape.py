@@ -10,7 +10,7 @@ from statistics import mean
 from resnetlab.analysis import landscape
 from resnetlab.analysis.subject import Subject, error_and_loss
 from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.experiment import Experiment, Inspection, Watch
+from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.why.common import (
     Claim,
@@ -173,10 +173,6 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     return claims
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(landscape.measure(subject, watch, options.surface or 0))
-
-
 def _announce(subject: Subject, options: Options) -> str:
     """What the surface will cost, from the time of one of its points."""
     if not options.surface:
@@ -193,6 +189,6 @@ EXPERIMENTS = (
         "The loss around trained networks",
         networks("plain56", "resnet56"),
         _record,
-        inspection=Inspection(_measure, takes=frozenset({"surface"}), announce=_announce),
+        inspection=Inspection(landscape.measure, takes=frozenset({"surface"}), announce=_announce),
     ),
 )

@@ -6,10 +6,8 @@ from statistics import mean, median
 
 from resnetlab.analysis import lesions
 from resnetlab.analysis.lesions import kendall_tau
-from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.experiment import Experiment, Inspection, Watch
-from resnetlab.experiments.options import Options
+from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.why.common import (
     Claim,
     data_note,
@@ -246,16 +244,12 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     return found
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(lesions.measure(subject, watch))
-
-
 EXPERIMENTS = (
     Experiment(
         "lesions",
         "Lesions: trained networks without some of their blocks",
         networks("plain56", "resnet56", "resnet110"),
         _record,
-        inspection=Inspection(_measure),
+        inspection=Inspection(lesions.measure),
     ),
 )

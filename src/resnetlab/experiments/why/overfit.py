@@ -6,11 +6,9 @@ from statistics import mean
 from typing import Any
 
 from resnetlab.analysis import capacity
-from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.depth import SHORT, SMALL
-from resnetlab.experiments.experiment import Experiment, Inspection, Watch
-from resnetlab.experiments.options import Options
+from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.summary import trained
 from resnetlab.experiments.why.common import (
     Claim,
@@ -262,10 +260,6 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     return claims
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(capacity.measure(subject))
-
-
 EXPERIMENTS = (
     Experiment(
         "overfit",
@@ -275,7 +269,7 @@ EXPERIMENTS = (
             "short": replace(SHORT.of(*NETWORKS[:2]), variants=({}, {"images": 5000}, {"label_noise": 0.2})),
         },
         _record,
-        inspection=Inspection(_measure),
+        inspection=Inspection(capacity.measure),
         planned=True,
     ),
 )

@@ -5,10 +5,8 @@ from itertools import pairwise
 from statistics import mean
 
 from resnetlab.analysis import refinement
-from resnetlab.analysis.subject import Subject
 from resnetlab.evaluation.scores import Scored
-from resnetlab.experiments.experiment import Experiment, Inspection, Watch
-from resnetlab.experiments.options import Options
+from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.why.common import (
     Claim,
     data_note,
@@ -135,16 +133,12 @@ def _improving(run: FinishedRun) -> float:
     return float(mean(b <= a + 0.5 for a, b in pairwise(measured(run)["probes"])))
 
 
-def _measure(subject: Subject, watch: Watch, options: Options) -> dict[str, object]:
-    return dict(refinement.measure(subject, watch))
-
-
 EXPERIMENTS = (
     Experiment(
         "refinement",
         "Refinement: what each block adds to the answer",
         networks("plain56", "resnet20", "resnet56"),
         _record,
-        inspection=Inspection(_measure),
+        inspection=Inspection(refinement.measure),
     ),
 )
