@@ -14,7 +14,7 @@ from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.study import Joined
 from resnetlab.experiments.why.common import Claim, claim_tables, colour, style
-from resnetlab.experiments.why.gradients import initialisation_record
+from resnetlab.experiments.why.initialisation import initialisation_record
 from resnetlab.experiments.why.landscape import bumps
 from resnetlab.networks.architecture import parse
 from resnetlab.report.record import Record

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import mean, stdev
-from typing import Any, TypeVar
+from statistics import mean
+from typing import Any
 
 from resnetlab.experiments.depth import SHORT, SMALL
 from resnetlab.experiments.experiment import Experiment, Scale
@@ -13,8 +13,6 @@ from resnetlab.networks.architecture import Architecture
 from resnetlab.report.record import Figure, Line, Record, Table
 from resnetlab.runs.finished import FinishedRun
 
-T = TypeVar("T")
-LAYER, BLOCK = "layer (3x3, from the input)", "block (from the input)"
 GUESSING = 0.75  # of the error of guessing
 HOLDS, NOT, OPEN = "holds", "does not hold", "cannot be told from these runs"
 
@@ -96,6 +94,14 @@ def line(
     )
 
 
+def band(
+    run: FinishedRun, x: Sequence[int | float], values: Sequence[Sequence[float]], label: str | None = None
+) -> Line:
+    """The mean at each place, with a band from the lowest to the highest value."""
+    drawn = line(run, x, [mean(several) for several in values], label)
+    return replace(drawn, low=tuple(map(min, values)), high=tuple(map(max, values)))
+
+
 def numbers(count: int) -> tuple[float, ...]:
     """1, 2, ..., count: places on an axis."""
     return tuple(float(k) for k in range(1, count + 1))
@@ -151,12 +157,6 @@ def pair(runs: Sequence[FinishedRun]) -> tuple[FinishedRun, FinishedRun] | None:
             if residual.architecture.depth == plain.architecture.depth:
                 return plain, residual
     return None
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """`12.3 ± 0.4`: mean and standard deviation; the value alone if there is one."""
-    told = f"{mean(values):.{digits}f}"
-    return told if len(values) == 1 else f"{told} ± {stdev(values):.{digits}f}"
 
 
 def listed(runs: Sequence[FinishedRun], tell: Callable[[FinishedRun], str]) -> str:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from statistics import mean
 
@@ -12,14 +11,14 @@ from resnetlab.analysis.subject import Subject, error_and_loss
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.summary import mean_and_spread
 from resnetlab.experiments.why.common import (
     Claim,
+    band,
     data_note,
-    line,
     measured,
     networks,
     pair,
-    spread,
     study_record,
     subtitle,
     title,
@@ -27,7 +26,6 @@ from resnetlab.experiments.why.common import (
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
 from resnetlab.runs.finished import FinishedRun
 
-HALF = 0.5  # of the filters' norms
 SOURCE = "Li et al., 2018"
 NOTE = (
     "A step of 1 moves every filter by its own norm in a random direction; biases and batch normalisation stay. "
@@ -72,9 +70,7 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
         for run in runs:
             found = measured(run)["lines"]
             columns = list(zip(*found["losses"], strict=True))
-            drawn = line(run, found["places"], [mean(values) for values in columns], "" if logarithmic else None)
-            low, high = tuple(map(min, columns)), tuple(map(max, columns))
-            lines.append(replace(drawn, low=low, high=high))
+            lines.append(band(run, found["places"], columns, "" if logarithmic else None))
         top = None if logarithmic else 4 * guessing
         step = "step (filter norms)"
         panels.append(
@@ -129,7 +125,7 @@ def _table(runs: Sequence[FinishedRun]) -> Table:
         curvature = found["curvature"]
         value = f"{curvature['value']:.3g}" + ("" if curvature["converged"] else " (not converged)")
         cells = [title(run), f"{found['loss']:.3f}", f"{found['error']:.1f}"]
-        cells += [spread(_at(run, place), 2) for place in (0.24, 0.48, 1.0)]
+        cells += [mean_and_spread(_at(run, place)) for place in (0.24, 0.48, 1.0)]
         rows.append((*cells, f"{mean(map(bumps, found['lines']['losses'])):.1f}", value))
     eigenvalue = f"The eigenvalue of largest magnitude of the Hessian on {landscape.CURVATURE_IMAGES} images"
     note = f"{NOTE} {eigenvalue}, by power iteration. {data_note(runs, 'training')}"

@@ -8,8 +8,10 @@ from resnetlab.analysis import lesions
 from resnetlab.analysis.lesions import kendall_tau
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
+from resnetlab.experiments.summary import mean_and_spread
 from resnetlab.experiments.why.common import (
     Claim,
+    band,
     data_note,
     deepest,
     line,
@@ -18,7 +20,6 @@ from resnetlab.experiments.why.common import (
     networks,
     of,
     pair,
-    spread,
     study_record,
     subtitle,
     title,
@@ -101,7 +102,7 @@ def _many_tables(runs: Sequence[FinishedRun]) -> list[Table]:
             cells = [f"{count}"]
             for run in runs:
                 found = [entry[values] for entry in measured(run)[key] if entry["count"] == count]
-                cells.append(spread(found[0]) if found else "-")
+                cells.append(mean_and_spread(found[0], 1) if found else "-")
             rows.append(tuple(cells))
         if rows:
             number = "pairs" if key == "exchanged" else "blocks"
@@ -123,7 +124,7 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
             found = measured(run)[key]
             if found:
                 x, y = [entry["count"] for entry in found], [entry["errors"] for entry in found]
-                lines.append(_with_band(line(run, x, [mean(e) for e in y], ""), y))
+                lines.append(band(run, x, y, ""))
     panels = [
         Panel(
             "one block deleted", "place of the block (0 first, 1 last)", "test error (%)", tuple(single), top=100.0
@@ -139,11 +140,6 @@ def _figure(runs: Sequence[FinishedRun], name: str) -> Figure:
         size=(3.6, 3.9),
         below=True,
     )
-
-
-def _with_band(drawn: Line, values: Sequence[Sequence[float]]) -> Line:
-    low, high = tuple(map(min, values)), tuple(map(max, values))
-    return Line(drawn.x, drawn.y, drawn.label, drawn.colour, drawn.style, low, high)
 
 
 def _path_figure(runs: Sequence[FinishedRun]) -> Figure:

@@ -1,6 +1,6 @@
 """Why depth overfits so little: errors over depth, number of images and label noise, and the capacity in use."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 from typing import Any
@@ -32,6 +32,7 @@ VARIANTS: tuple[Mapping[str, Any], ...] = (
     {"label_noise": 0.2},
     {"label_noise": 0.5},
 )
+USUAL = "the usual view of capacity"
 Group = list[FinishedRun]
 """Runs of one network under one variant, by seed."""
 
@@ -194,54 +195,47 @@ def _sentence(runs: Sequence[FinishedRun]) -> str:
     return f"On all images without noise: {'; '.join(told)}." if told else ""
 
 
+def _compared(
+    groups: Mapping[tuple[Architecture, int, float], Group],
+    shallow: Architecture,
+    deep: Architecture,
+    text: str,
+    source: str,
+    *,
+    images: int = 0,
+    noise: float = 0.0,
+) -> list[Claim]:
+    """The claim that the deeper network has the higher test error under a variant; none if one of them is missing."""
+    pair = [groups[row, images, noise] for row in (shallow, deep) if (row, images, noise) in groups]
+    if len(pair) < 2:
+        return []
+    a, b = (_error(group, "test") for group in pair)
+    return [Claim(text, source, f"test error: {name(shallow)} {a:.2f} %, {name(deep)} {b:.2f} %", b > a + 1)]
+
+
 def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
     groups, claims = _groups(runs), list[Claim]()
     networks = [row for row in dict.fromkeys(key[0] for key in groups) if row.is_residual]
     if len({row.depth for row in networks}) < 2:
         return claims
     shallow, deep = networks[0], networks[-1]
-
-    def compare(text: str, source: str, images: int, noise: float, holds: Callable[[float, float], bool]) -> None:
-        if (shallow, images, noise) in groups and (deep, images, noise) in groups:
-            a, b = (_error(groups[row, images, noise], "test") for row in (shallow, deep))
-            claims.append(
-                Claim(text, source, f"test error: {name(shallow)} {a:.2f} %, {name(deep)} {b:.2f} %", holds(a, b))
-            )
-
-    compare(
-        "the deepest network overfits: its test error is higher",
-        "He et al., 2015, Section 4.2, of 1202 layers",
-        0,
-        0.0,
-        lambda a, b: b > a + 1,
-    )
-    few = min((key[1] for key in groups if key[1]), default=0)
+    few = min((images for _, images, _ in groups if images), default=0)
+    noisy = max(noise for _, _, noise in groups)
+    wrong = f"{100 * noisy:.0f} % wrong labels"
+    title = "the deepest network overfits: its test error is higher"
+    claims += _compared(groups, shallow, deep, title, "He et al., 2015, Section 4.2, of 1202 layers")
     if few:
-        compare(
-            f"with only {few} images the deeper network is worse",
-            "the usual view of capacity",
-            few,
-            0.0,
-            lambda a, b: b > a + 1,
-        )
-    noisy = max(key[2] for key in groups)
+        title = f"with only {few} images the deeper network is worse"
+        claims += _compared(groups, shallow, deep, title, USUAL, images=few)
     if noisy:
-        compare(
-            f"with {100 * noisy:.0f} % wrong labels the deeper network is worse",
-            "the usual view of capacity",
-            0,
-            noisy,
-            lambda a, b: b > a + 1,
-        )
-        a, b = (
-            (_error(groups[row, 0, noisy], "train") for row in (shallow, deep))
-            if (shallow, 0, noisy) in groups and (deep, 0, noisy) in groups
-            else (0.0, 0.0)
-        )
-        told = (
-            f"training error with {100 * noisy:.0f} % wrong labels: {name(shallow)} {a:.1f} %, {name(deep)} {b:.1f} %"
-        )
-        claims.append(Claim("the deeper network memorises more wrong labels", "Zhang et al., 2017", told, b < a - 1))
+        title = f"with {wrong} the deeper network is worse"
+        claims += _compared(groups, shallow, deep, title, USUAL, noise=noisy)
+        pair = [groups[row, 0, noisy] for row in (shallow, deep) if (row, 0, noisy) in groups]
+        if len(pair) == 2:
+            a, b = (_error(group, "train") for group in pair)
+            told = f"training error with {wrong}: {name(shallow)} {a:.1f} %, {name(deep)} {b:.1f} %"
+            title = "the deeper network memorises more wrong labels"
+            claims.append(Claim(title, "Zhang et al., 2017", told, b < a - 1))
     ends = [run for run in _plain(runs) if run.architecture in (shallow, deep)]
     if len(ends) == 2:
         means = [
