@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnetlab.analysis.blocks import blocks
-from resnetlab.analysis.gradients import (
+from resnetlab.analysis.gradient_norms import (
     at_initialisation,
     exponent,
     growth,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from resnetlab.analysis.landscape import (
+from resnetlab.analysis.loss_landscape import (
     along_lines,
     curvature,
     filter_normalised,

@@ -10,8 +10,7 @@ from scipy.stats import kendalltau
 from torch import nn
 from torch.nn import functional as F
 
-from resnetlab.analysis.blocks import blocks
-from resnetlab.analysis.lesions import (
+from resnetlab.analysis.block_deletion import (
     kendall_tau,
     measure,
     middle_range,
@@ -21,6 +20,7 @@ from resnetlab.analysis.lesions import (
     single_deletions,
     without,
 )
+from resnetlab.analysis.blocks import blocks
 from resnetlab.analysis.subject import Subject, error
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.resnet import build
@@ -44,18 +44,18 @@ def test_what_a_plain_network_cannot_lose_is_said(subject: Callable[..., Subject
     assert [row["block"] for row in rows if row["error"] is None] == ["layer2.0", "layer3.0"]
 
 
-def test_statistics_estimated_anew_are_those_of_the_shorter_network(subject: Callable[..., Subject]) -> None:
-    """Deleting a plain block and estimating anew is the shallower network with exact statistics."""
+def test_re_estimated_statistics_are_those_of_the_shorter_network(subject: Callable[..., Subject]) -> None:
+    """Deleting a plain block and re-estimating is the shallower network with exact statistics."""
     from resnetlab.networks.statistics import set_exact_statistics
 
     found = subject("cifar_plain14")
     deleted = blocks(found.network)[1]
-    anew = without(found.network, [deleted], found.test, found.train)
+    error_without = without(found.network, [deleted], found.test, found.train)
     shorter = build("cifar_plain14", num_classes=4)
     shorter.load_state_dict(found.network.state_dict())
     shorter.layer1[1] = nn.Identity()
     set_exact_statistics(shorter, (x for x, _ in found.train.batches()))
-    assert anew == error(shorter, found.test)
+    assert error_without == error(shorter, found.test)
 
 
 def test_exchanges_keep_the_network_and_tau_is_scipys(subject: Callable[..., Subject]) -> None:

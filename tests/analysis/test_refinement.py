@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from resnetlab.analysis.blocks import blocks
 from resnetlab.analysis.capacity import by_block, effective_rank
-from resnetlab.analysis.refinement import boosted_errors, cosines, features_by_block, measure, probe_errors, read_out
+from resnetlab.analysis.read_outs import boosted_errors, cosines, features_by_block, measure, probe_errors, read_out
 from resnetlab.analysis.subject import Subject, error
 
 

@@ -13,7 +13,7 @@ from resnetlab.experiments.earlier import read_record
 from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.study import Joined
-from resnetlab.experiments.why.common import Claim, claim_tables, colour, style
+from resnetlab.experiments.why.claims import Claim, claim_tables, colour, style
 from resnetlab.experiments.why.initialisation import initialisation_record
 from resnetlab.experiments.why.landscape import bumps
 from resnetlab.networks.architecture import parse
@@ -63,8 +63,8 @@ def test_a_study_from_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("resnetlab.analysis.landscape.POINTS", 5)
-    monkeypatch.setattr("resnetlab.analysis.landscape.AT_MOST", 3)
+    monkeypatch.setattr("resnetlab.analysis.loss_landscape.POINTS", 5)
+    monkeypatch.setattr("resnetlab.analysis.loss_landscape.AT_MOST", 3)
     assert command("reproduce", name, *SMALL, *ONCE) == 0, capsys.readouterr()
     record = read(tmp_path / "runs" / f"{name}-digits" / f"{name}.json")
     titles = [table.title for table in record.tables]
@@ -123,8 +123,8 @@ def test_analyse_a_run_alone_and_two_together(
     monkeypatch: pytest.MonkeyPatch,
     only: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr("resnetlab.analysis.landscape.POINTS", 5)
-    monkeypatch.setattr("resnetlab.analysis.landscape.AT_MOST", 3)
+    monkeypatch.setattr("resnetlab.analysis.loss_landscape.POINTS", 5)
+    monkeypatch.setattr("resnetlab.analysis.loss_landscape.AT_MOST", 3)
     random = np.random.default_rng(0)
     arrays = {f"x_{split}": random.integers(0, 255, (120, 32, 32, 3)).astype(np.uint8) for split in ("train", "test")}
     np.savez("own.npz", **arrays, **{f"y_{split}": np.arange(120) % 3 for split in ("train", "test")})

@@ -8,7 +8,7 @@ import tyro
 
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
-from resnetlab.cli.options import InferenceSettings
+from resnetlab.cli.option_groups import InferenceSettings
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 

@@ -6,7 +6,7 @@ import tyro
 
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, print_table
-from resnetlab.cli.options import NetworkOptions
+from resnetlab.cli.option_groups import NetworkOptions
 from resnetlab.errors import ResnetlabError
 
 

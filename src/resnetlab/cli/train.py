@@ -8,7 +8,7 @@ import tyro
 from resnetlab.choices import OnBad
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, console, main_process, print_table, say
-from resnetlab.cli.options import NetworkOptions
+from resnetlab.cli.option_groups import NetworkOptions
 from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 

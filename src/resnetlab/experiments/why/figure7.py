@@ -7,7 +7,7 @@ from statistics import mean
 from resnetlab.analysis import responses
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
-from resnetlab.experiments.why.common import (
+from resnetlab.experiments.why.claims import (
     Claim,
     colour,
     data_note,

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resnetlab.analysis import gradients
+from resnetlab.analysis import gradient_norms
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.study import Joined
 from resnetlab.experiments.why import initialisation
-from resnetlab.experiments.why.common import data_note, measured, networks, numbers, study_record, subtitle, title
+from resnetlab.experiments.why.claims import data_note, measured, networks, numbers, study_record, subtitle, title
 from resnetlab.experiments.why.initialisation import ratio
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
 from resnetlab.runs.finished import FinishedRun
@@ -70,7 +70,7 @@ EXPERIMENTS = (
             "Do gradients vanish? Norms by layer",
             networks("plain20", "plain56", "resnet20", "resnet56"),
             _trained_record,
-            inspection=Inspection(gradients.measure, replays=REPLAYS),
+            inspection=Inspection(gradient_norms.measure, replays=REPLAYS),
         ),
     ),
 )

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from resnetlab.analysis import gradients
+from resnetlab.analysis import gradient_norms
 from resnetlab.experiments.experiment import Listener
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.study import Study
-from resnetlab.experiments.why.common import Claim, claim_tables, colour, numbers, style
+from resnetlab.experiments.why.claims import Claim, claim_tables, colour, numbers, style
 from resnetlab.networks.architecture import parse
 from resnetlab.report.record import Figure, Line, Panel, Record, Table
 from resnetlab.runs.settings import choose_device
@@ -34,13 +34,17 @@ def _initialisation(options: Options, listener: Listener) -> Record:
     found: list[dict[str, Any]] = []
     for name, norm in listener.watched(cases, "gradients at initialisation", len(cases)):
         images = FEW if name == DEEPEST else IMAGES
-        batch = gradients.random_batch(3, SIZE, 10, images, device)
+        batch = gradient_norms.random_batch(3, SIZE, 10, images, device)
         found.append(
-            {"network": name, "batch_norm": norm, **gradients.at_initialisation(parse(name), batch, batch_norm=norm)}
+            {
+                "network": name,
+                "batch_norm": norm,
+                **gradient_norms.at_initialisation(parse(name), batch, batch_norm=norm),
+            }
         )
-    x, _ = gradients.random_batch(3, SIZE, 10, 2, device)
+    x, _ = gradient_norms.random_batch(3, SIZE, 10, 2, device)
     listener.say("correlation of the gradients of neighbouring inputs")
-    correlations = {name: gradients.shattering(parse(name), x) for name in SHATTERED}
+    correlations = {name: gradient_norms.shattering(parse(name), x) for name in SHATTERED}
     return initialisation_record({"initialisation": found, "correlations": correlations})
 
 
@@ -102,8 +106,8 @@ def _correlation_table(data: Mapping[str, Any]) -> Table:
         (f"{depth}", *(f"{found[f'cifar_{kind}{depth}']:.3f}" for kind in ("plain", "resnet"))) for depth in depths
     )
     note = (
-        f"Mean cosine of the gradients at neighbouring ones of {gradients.NEIGHBOURS} inputs on the circle through "
-        "two random images, at initialisation, with batch normalisation."
+        f"Mean cosine of the gradients at neighbouring ones of {gradient_norms.NEIGHBOURS} inputs on the circle "
+        "through two random images, at initialisation, with batch normalisation."
     )
     return Table(("depth", "plain", "residual"), rows, note, "Correlation of the gradients of neighbouring inputs")
 
@@ -206,7 +210,7 @@ def _initial_claims(data: Mapping[str, Any]) -> list[Claim]:
             holds,
         )
     )
-    slope = gradients.exponent(_initial(data, "cifar_resnet110")["branches"][3:18], first=4)
+    slope = gradient_norms.exponent(_initial(data, "cifar_resnet110")["branches"][3:18], first=4)
     told = f"ResNet-110, first stage: F(x) to x falls with the number of the block to the power of {slope:.2f}"
     text = "batch norm scales F(x) down against x by the square root of the depth (power of -0.5)"
     claims.append(Claim(text, "De and Smith, 2020", told, -0.65 < slope < -0.4))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from statistics import mean
 
-from resnetlab.analysis import landscape
+from resnetlab.analysis import loss_landscape
 from resnetlab.analysis.subject import Subject, error_and_loss
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.summary import mean_and_spread
-from resnetlab.experiments.why.common import (
+from resnetlab.experiments.why.claims import (
     Claim,
     band,
     data_note,
@@ -127,7 +127,7 @@ def _table(runs: Sequence[FinishedRun]) -> Table:
         cells = [title(run), f"{found['loss']:.3f}", f"{found['error']:.1f}"]
         cells += [mean_and_spread(_at(run, place)) for place in (0.24, 0.48, 1.0)]
         rows.append((*cells, f"{mean(map(bumps, found['lines']['losses'])):.1f}", value))
-    eigenvalue = f"The eigenvalue of largest magnitude of the Hessian on {landscape.CURVATURE_IMAGES} images"
+    eigenvalue = f"The eigenvalue of largest magnitude of the Hessian on {loss_landscape.CURVATURE_IMAGES} images"
     note = f"{NOTE} {eigenvalue}, by power iteration. {data_note(runs, 'training')}"
     return Table(header, tuple(rows), note, "Loss and curvature")
 
@@ -185,6 +185,6 @@ EXPERIMENTS = (
         "The loss around trained networks",
         networks("plain56", "resnet56"),
         _record,
-        inspection=Inspection(landscape.measure, takes=frozenset({"surface"}), announce=_announce),
+        inspection=Inspection(loss_landscape.measure, takes=frozenset({"surface"}), announce=_announce),
     ),
 )

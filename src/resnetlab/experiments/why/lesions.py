@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import mean, median
 
-from resnetlab.analysis import lesions
-from resnetlab.analysis.lesions import kendall_tau
+from resnetlab.analysis import block_deletion
+from resnetlab.analysis.block_deletion import kendall_tau
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.summary import mean_and_spread
-from resnetlab.experiments.why.common import (
+from resnetlab.experiments.why.claims import (
     Claim,
     band,
     data_note,
@@ -34,7 +34,10 @@ WHY_NOT = (
     "A block of a plain network that changes the shape cannot be deleted: nothing else maps its input to its output. "
     "In a residual network its shortcut remains. Only blocks that keep the shape are deleted at random or exchanged."
 )
-ANEW = f"Anew: batch-norm statistics of the network without the block, over {lesions.ANEW} training images at most."
+REESTIMATED = (
+    "Re-estimated: batch-norm statistics of the network without the block, over "
+    f"{block_deletion.STATISTICS_OVER} training images at most."
+)
 RULES = (
     f"Little harm: the median rise is below {LITTLE:g} points. Smoothly: the order of the errors is nearly that of "
     "the numbers of blocks (Kendall's tau above 0.8), and no step makes half of the rise. Short: less than 60 % of "
@@ -71,21 +74,21 @@ def _single_table(runs: Sequence[FinishedRun]) -> Table:
         "median rise",
         "largest rise",
         "at",
-        "median rise, anew",
+        "median rise, re-estimated",
         "cannot be deleted",
     )
     rows = []
     for run in runs:
-        single, rises, anew = measured(run)["single"], _rises(run), _rises(run, "error_anew")
+        single, rises, reestimated = measured(run)["single"], _rises(run), _rises(run, "error_anew")
         possible = [block for block in single if block["error"] is not None]
         cells = [title(run), f"{measured(run)['error']:.1f}", f"{len(possible)} of {len(single)}"]
         if rises:
             worst = possible[rises.index(max(rises))]["block"]
-            cells += [f"{median(rises):+.1f}", f"{max(rises):+.1f}", worst, f"{median(anew):+.1f}"]
+            cells += [f"{median(rises):+.1f}", f"{max(rises):+.1f}", worst, f"{median(reestimated):+.1f}"]
         else:
             cells += ["-"] * 4
         rows.append((*cells, ", ".join(block["block"] for block in single if block["error"] is None) or "none"))
-    note = f"Rises of the test error in points when one block is deleted. {WHY_NOT} {ANEW} {data_note(runs)}"
+    note = f"Rises of the test error in points when one block is deleted. {WHY_NOT} {REESTIMATED} {data_note(runs)}"
     return Table(header, tuple(rows), note, "One block deleted")
 
 
@@ -93,7 +96,7 @@ def _many_tables(runs: Sequence[FinishedRun]) -> list[Table]:
     tables = []
     for key, what, values in (
         ("deleted", "Several blocks deleted at random", "errors"),
-        ("deleted", "Several blocks deleted at random, statistics estimated anew", "errors_anew"),
+        ("deleted", "Several blocks deleted at random, statistics re-estimated", "errors_anew"),
         ("exchanged", "Pairs of blocks exchanged at random", "errors"),
     ):
         counts = sorted({entry["count"] for run in runs for entry in measured(run)[key]})
@@ -198,7 +201,8 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
             found.append(Claim("blocks that change the shape matter more", SOURCE, told, holds))
     if plain:
         told = listed(
-            plain, lambda run: f"median {median(_rises(run)):+.1f}, anew {median(_rises(run, 'error_anew')):+.1f}"
+            plain,
+            lambda run: f"median {median(_rises(run)):+.1f}, re-estimated {median(_rises(run, 'error_anew')):+.1f}",
         )
         holds = all(median(_rises(run)) > LITTLE for run in plain)
         found.append(
@@ -211,7 +215,7 @@ def _claims(runs: Sequence[FinishedRun]) -> list[Claim]:
         )
     if (both := pair(runs)) is not None:
         ours, theirs = (median(_rises(run, "error_anew")) for run in both)
-        told = f"{title(both[0])} {ours:+.1f}, {title(both[1])} {theirs:+.1f} with statistics estimated anew"
+        told = f"{title(both[0])} {ours:+.1f}, {title(both[1])} {theirs:+.1f} with statistics re-estimated"
         found.append(
             Claim(
                 "that is the shortcuts' doing, not stale batch statistics", "a control", told, ours > theirs + LITTLE
@@ -246,6 +250,6 @@ EXPERIMENTS = (
         "Lesions: trained networks without some of their blocks",
         networks("plain56", "resnet56", "resnet110"),
         _record,
-        inspection=Inspection(lesions.measure),
+        inspection=Inspection(block_deletion.measure),
     ),
 )

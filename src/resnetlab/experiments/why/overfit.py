@@ -10,7 +10,7 @@ from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.depth import SHORT, SMALL
 from resnetlab.experiments.experiment import Experiment, Inspection
 from resnetlab.experiments.summary import trained
-from resnetlab.experiments.why.common import (
+from resnetlab.experiments.why.claims import (
     Claim,
     colour,
     measured,

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import mean
 
-from resnetlab.analysis import refinement
+from resnetlab.analysis import read_outs
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Inspection
-from resnetlab.experiments.why.common import (
+from resnetlab.experiments.why.claims import (
     Claim,
     data_note,
     deepest,
@@ -139,6 +139,6 @@ EXPERIMENTS = (
         "Refinement: what each block adds to the answer",
         networks("plain56", "resnet20", "resnet56"),
         _record,
-        inspection=Inspection(refinement.measure),
+        inspection=Inspection(read_outs.measure),
     ),
 )

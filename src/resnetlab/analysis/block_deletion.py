@@ -20,7 +20,7 @@ from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
 from resnetlab.networks.statistics import buffers_kept, set_exact_statistics
 
 LEAST = 100  # images: one of them is then a point of error
-ANEW = 640  # training images to estimate batch statistics on
+STATISTICS_OVER = 640  # training images to estimate batch statistics on
 DRAWS = 8
 PATH_DRAWS = 4
 PATH_BATCH = 64
@@ -28,20 +28,22 @@ AT_MOST_LENGTHS = 28
 SHARE = 0.9  # of the gradient, for the range of effective path lengths
 
 
-def without(network: ResNet, chosen: Sequence[Block], images: Images, anew: Images | None = None) -> float:
-    """The error in percent when these blocks are deleted; with `anew`, batch statistics are estimated on it first.
+def without(network: ResNet, chosen: Sequence[Block], images: Images, statistics: Images | None = None) -> float:
+    """The error in percent when these blocks are deleted.
+
+    With `statistics`, batch-norm statistics are re-estimated on these images first.
 
     The network is as before afterwards.
     """
     left = {block: module for block in chosen if (module := without_function(block)) is not None}
     with exchanged(left), buffers_kept(network):
-        if anew is not None:
-            set_exact_statistics(network, (x for x, _ in anew.batches()))
+        if statistics is not None:
+            set_exact_statistics(network, (x for x, _ in statistics.batches()))
         return error(network, images)
 
 
 def single_deletions(network: ResNet, test: Images, train: Images, watch: Watch) -> list[dict[str, Any]]:
-    """The error without each block, with the running statistics and with statistics estimated anew.
+    """The error without each block, with the running statistics and with statistics re-estimated.
 
     A block that nothing can replace, because its input and output differ in shape and it has no shortcut, has None.
     """
@@ -69,8 +71,8 @@ def random_deletions(
     for count in watch([count for count in counts if count <= len(among)]):
         drawn = _choices(among, count, draws, generator)
         errors = [without(network, chosen, test) for chosen in drawn]
-        anew = [without(network, chosen, test, train) for chosen in drawn[: max(1, draws // 2)]]
-        found.append({"count": count, "errors": errors, "errors_anew": anew})
+        reestimated = [without(network, chosen, test, train) for chosen in drawn[: max(1, draws // 2)]]
+        found.append({"count": count, "errors": errors, "errors_anew": reestimated})
     return found
 
 
@@ -226,7 +228,7 @@ def middle_range(weights: Sequence[float], share: float) -> tuple[int, int]:
 def measure(subject: Subject, watch: Watch) -> Mapping[str, Any]:
     """All lesions of one network on its test images, and, in a residual network, the path lengths."""
     subject.need(LEAST, "a lesion study", "training", "test")
-    network, test, train = subject.network, subject.test, subject.train.first(ANEW)
+    network, test, train = subject.network, subject.test, subject.train.first(STATISTICS_OVER)
     removable = sum(block.keeps_shape for block in blocks(network))
     counts = sorted({1, 2, 3, 4, 6, 8, 10, 12, 16, 20} & set(range(1, removable + 1)))
     return {
