@@ -12,6 +12,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
+from resnetlab.data.boxes import Boxes
 from resnetlab.data.counter import permutation
 from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
@@ -94,18 +95,18 @@ class File:
 
 @dataclass(frozen=True)
 class Files:
-    """Image files and their class numbers."""
+    """Image files and their class numbers; or their `boxes`, and then rows of no numbers as labels."""
 
     files: tuple[File, ...]
     labels: Shaped[Tensor, "n *target"]
+    boxes: Boxes | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: Index) -> "Files":
-        if isinstance(index, slice):
-            return Files(self.files[index], self.labels[index])
-        return Files(tuple(self.files[k] for k in index.tolist()), self.labels[index])
+        files = self.files[index] if isinstance(index, slice) else tuple(self.files[k] for k in index.tolist())
+        return Files(files, self.labels[index], None if self.boxes is None else self.boxes[index])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -121,8 +122,8 @@ class Files:
         return self.files[number].open()
 
     def digest(self, into: "hashlib._Hash") -> None:
-        """Hash every name, size on disk and label."""
-        for file, label in zip(self.files, self.labels.tolist(), strict=True):
+        """Hash every name, size on disk, and label or list of boxes."""
+        for file, label in zip(self.files, (self.labels if self.boxes is None else self.boxes).tolist(), strict=True):
             size = Path(file.path).stat().st_size if file.size is None else file.size
             into.update(f"{file.name}\0{size}\0{label}\n".encode())
         into.update(b"\n")
@@ -157,6 +158,11 @@ class Dataset:
     def resident(self) -> bool:
         """Whether the images are in memory."""
         return isinstance(self.train, Pixels)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the images have boxes, for detection, in place of labels."""
+        return isinstance(self.train, Files) and self.train.boxes is not None
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
