@@ -11,6 +11,8 @@ OnBad = Literal["stop", "skip"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 SplitName = Literal["test", "validation", "train", "all"]
 
+TaskName = Literal["classification", "detection"]
+
 ProtocolName = Literal["center", "ten-crop", "dense"]
 TestPrecision = Literal["float32", "bfloat16"]
 RankedBy = Literal["top-1", "top-5"]

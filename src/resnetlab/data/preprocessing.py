@@ -29,13 +29,15 @@ class Fit:
     """Scale an image of any size, keeping its aspect ratio, until it just covers `resize`; then crop the centre.
 
     `resize` and `crop` are (height, width). For squares this equals torchvision's `Resize` of the shorter side and
-    `CenterCrop`, pixel for pixel. `mode` is Pillow's: "RGB", in that order, or "L" for grey.
+    `CenterCrop`, pixel for pixel. `mode` is Pillow's: "RGB", in that order, or "L" for grey. With `longest` nothing
+    is cropped: the shorter side is scaled to the smaller of `resize`, but the longer side to `longest` at most.
     """
 
     resize: Size
     crop: Size
     interpolation: Interpolation = "bilinear"
     mode: Mode = "RGB"
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1 or any(r < c for r, c in zip(self.resize, self.crop, strict=True)):
@@ -47,8 +49,21 @@ class Fit:
         crop = crop or resize
         return cls((resize, resize), (crop, crop), interpolation)
 
+    @classmethod
+    def uncropped(cls, shorter: int, longest: int) -> "Fit":
+        """Scale the whole image: the shorter side to `shorter`, but the longer side to `longest` at most."""
+        return cls((shorter, shorter), (shorter, shorter), longest=longest)
+
+    def scaled_size(self, height: int, width: int) -> Size:
+        """Height and width of an image of a size after scaling, if nothing is cropped; at least a pixel each."""
+        assert self.longest is not None  # noqa: S101 -- only for such fits
+        factor = min(min(self.resize) / min(height, width), self.longest / max(height, width))
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
     def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """The scaled and cropped pixels of an image."""
+        if self.longest is not None:
+            return _pixels(self._resized(image.convert(self.mode), self.scaled_size(image.height, image.width)))
         image = self._covering(image, self.resize)
         size = image.height, image.width
         top, left = (round((side - kept) / 2) for side, kept in zip(size, self.crop, strict=True))
@@ -65,14 +80,18 @@ class Fit:
             target = rows, max(columns, rows * width // height)
         else:
             target = max(rows, columns * height // width), columns
-        if target == (height, width):
+        return self._resized(image, target)
+
+    def _resized(self, image: Image.Image, target: Size) -> Image.Image:
+        if target == (image.height, image.width):
             return image
         return image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
 
     def describe(self) -> dict[str, Any]:
         """All fields, and the range of the network's input values, for a JSON header."""
         sizes = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
-        return {"colour": self.mode, "range": [0, 1], **sizes}
+        uncropped = {} if self.longest is None else {"longest": self.longest}
+        return {"colour": self.mode, "range": [0, 1], **sizes, **uncropped}
 
     @classmethod
     def from_description(cls, said: dict[str, Any]) -> "Fit":
@@ -86,7 +105,7 @@ class Fit:
         if mode not in get_args(Mode) or (low, high) != (0, 1):
             raise ResnetlabError(f"its pixels are {mode} from {low} to {high}; expected RGB or L from 0 to 1")
         (height, width), (rows, columns) = said["resize"], said["crop"]
-        return cls((height, width), (rows, columns), said["interpolation"], mode)
+        return cls((height, width), (rows, columns), said["interpolation"], mode, said.get("longest"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,9 @@ def error_table(runs: Sequence[FinishedRun], paper: Sequence[Printed] = ()) -> T
 
     The paper's rows are added only for runs with its data and length.
     """
-    summaries, metric = by_network(runs), runs[0].metric
-    header: tuple[str, ...] = ("network", "parameters", in_words(metric, "training"), in_words(metric, "test"))
+    summaries = by_network(runs)
+    training, test = (runs[0].metric_on(split) for split in ("train", "test"))
+    header: tuple[str, ...] = ("network", "parameters", in_words(training, "training"), in_words(test, "test"))
     rows = [(s.architecture.title, s.parameters, *map(mean_and_spread, (s.train, s.test))) for s in summaries]
     if paper and beside_paper(runs):
         header += ("paper, test error %", "difference")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from resnetlab.choices import ProtocolName
 from resnetlab.data.dataset import Dataset
@@ -188,7 +189,7 @@ def _measure(
     batch = batch if device.type == "cuda" or size < CROP // 2 else min(batch, FEW)
     images = torch.randn(batch, row.in_channels, size, size, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    forward = objective(state.network, recipe, device, CLASSIFICATION.test_loss, CLASSIFICATION.sums)
+    forward = objective(state.network, recipe, device, F.cross_entropy, CLASSIFICATION.sums)
     training = _seconds(lambda: descend(state, images, labels, forward), device)
     state.network.eval()
     with torch.inference_mode():

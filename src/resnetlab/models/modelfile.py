@@ -1,21 +1,26 @@
 """One file that holds all that is needed to use a network: weights, architecture, class names, preprocessing."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.recognise import Weights, fit
-from resnetlab.networks.architecture import from_fields
+from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.resnet import ResNet
 
 FORMAT = 1
+CLASSIFICATION = "classification"
+"""The task of a file that names none."""
+T = TypeVar("T")
 MODEL_FILE = "model.safetensors"
 """The name of a model file in a run folder."""
 MEAN, STD = "preprocessing.mean", "preprocessing.std"
@@ -53,28 +58,63 @@ class Model:
         return "of unstated origin"
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What every model file holds, whatever its task. `options` are the task's, as JSON."""
+
+    network: Architecture
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+    tensors: dict[str, Tensor]
+    task: str = CLASSIFICATION
+    options: Mapping[str, Any] | None = None
+
+
 def save(model: Model, path: Path | str) -> None:
     """Write the model as safetensors with JSON metadata, whole or not at all."""
-    metadata = {
-        "format": FORMAT,
-        "architecture": asdict(model.network.architecture),
-        "classes": model.classes,
-        "preprocessing": {**model.preprocessing.fit.describe(), "mean": MEAN, "std": STD},
-        "provenance": model.provenance,
-    }
-    tensors = {**model.network.state_dict(), MEAN: model.preprocessing.mean, STD: model.preprocessing.std}
-    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(to_safetensors(tensors, {"resnetlab": json.dumps(metadata)}))
+    row = model.network.architecture
+    write(Stored(row, model.preprocessing, model.classes, model.provenance, model.network.state_dict()), Path(path))
 
 
 def load(path: Path | str) -> Model:
     """The model in a file that `save` wrote, or of a run folder; the network is in evaluation mode, on the processor.
 
     Raises:
-        ResnetlabError: the file is missing, cut short, damaged, or not one of ours.
+        ResnetlabError: the file is missing, cut short, damaged, not one of ours, or of another task.
     """
-    file = model_file(Path(path))
+
+    def build(stored: Stored) -> Model:
+        weights = Weights("torchvision", stored.network, fit(stored.tensors, stored.network))
+        return Model(weights.network(), stored.preprocessing, stored.classes, stored.provenance)
+
+    return read(Path(path), CLASSIFICATION, build)
+
+
+def write(stored: Stored, path: Path) -> None:
+    """Write a model file, whole or not at all."""
+    metadata = {
+        "format": FORMAT,
+        "architecture": asdict(stored.network),
+        "classes": stored.classes,
+        "preprocessing": {**stored.preprocessing.fit.describe(), "mean": MEAN, "std": STD},
+        "provenance": stored.provenance,
+    }
+    if stored.task != CLASSIFICATION:
+        metadata |= {"task": stored.task, "options": stored.options}
+    tensors = {**stored.tensors, MEAN: stored.preprocessing.mean, STD: stored.preprocessing.std}
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(to_safetensors(tensors, {"resnetlab": json.dumps(metadata)}))
+
+
+def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
+    """The model in a file or a run folder, made by `build` of what the file holds.
+
+    Raises:
+        ResnetlabError: the file is missing, cut short, damaged, not one of ours, or of another task.
+    """
+    file = model_file(path)
     try:
         with safe_open(file, "pt") as content:
             header = (content.metadata() or {}).get("resnetlab")
@@ -91,16 +131,29 @@ def load(path: Path | str) -> Model:
             raise ResnetlabError(
                 f"{file} has format {found}; this resnetlab reads {FORMAT}: use the one that wrote it"
             )
+        if (own := metadata.get("task", CLASSIFICATION)) != task:
+            raise ResnetlabError(f"{file} is a model for {own}; expected one for {task}")
         row = from_fields(metadata["architecture"])
         description = metadata["preprocessing"]
         mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
         preprocessing = Preprocessing(Fit.from_description(description), mean, std)
-        weights = Weights("torchvision", row, fit(tensors, row))
-        return Model(weights.network(), preprocessing, tuple(metadata["classes"]), metadata["provenance"])
+        classes, provenance = tuple(metadata["classes"]), metadata["provenance"]
+        return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options")))
     except ResnetlabError as error:
         raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResnetlabError(f"the metadata of {file} are damaged: {error!r}") from error
+
+
+def task_of(path: Path) -> str:
+    """The task of a model file or finished run; classification for all that is not our model file."""
+    file = path / MODEL_FILE if path.is_dir() else path
+    try:
+        with safe_open(file, "pt") as content:
+            header = json.loads((content.metadata() or {}).get("resnetlab", "{}"))
+        return str(header.get("task", CLASSIFICATION))
+    except (OSError, SafetensorError, ValueError, AttributeError):
+        return CLASSIFICATION
 
 
 def is_ours(file: Path) -> bool:

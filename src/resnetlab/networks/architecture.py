@@ -24,12 +24,13 @@ class Architecture:
     `zero_channels` places option A's zeros, which the paper leaves open: after the old channels, or half
     on either side of them. `max_pool` is how ImageNet's 3x3 pooling of stride 2 halves 112 to 56: with a border of
     one pixel, as everyone has it, or without one and rounded up, as in the authors' release. All widths are divided
-    by `narrow`: the paper's depths at a cost for small images.
+    by `narrow`: the paper's depths at a cost for small images. VGG's blocks are single convolutions, followed by
+    batch normalisation in `vgg16_bn`.
     """
 
     name: str
-    stem: Literal["imagenet", "cifar"]
-    block: Literal["basic", "bottleneck"]
+    stem: Literal["imagenet", "cifar", "vgg"]
+    block: Literal["basic", "bottleneck", "convolution", "normalised"]
     blocks: tuple[int, ...]
     shortcut: Shortcut
     num_classes: int
@@ -54,14 +55,13 @@ class Architecture:
     @property
     def widths(self) -> tuple[int, ...]:
         """Filters of the 3x3 convolutions of each stage."""
-        return tuple(
-            width // self.narrow for width in ((64, 128, 256, 512) if self.stem == "imagenet" else (16, 32, 64))
-        )
+        return tuple(width // self.narrow for width in WIDTHS[self.stem])
 
     @property
     def depth(self) -> int:
         """Weighted layers, projections not counted (Table 1; Section 4.2: 6n+2)."""
-        return 2 + sum(self.blocks) * (2 if self.block == "basic" else 3)
+        around, inside = (3, 1) if self.stem == "vgg" else (2, 2 if self.block == "basic" else 3)
+        return around + sum(self.blocks) * inside
 
     @property
     def is_residual(self) -> bool:
@@ -70,8 +70,9 @@ class Architecture:
 
     @property
     def label(self) -> str:
-        """The paper's way of writing it: plain-20, ResNet-56."""
-        return f"{'ResNet' if self.is_residual else 'plain'}-{self.depth}"
+        """The paper's way of writing it: plain-20, ResNet-56, VGG-16."""
+        kind = "VGG" if self.stem == "vgg" else "ResNet" if self.is_residual else "plain"
+        return f"{kind}-{self.depth}" + " with batch norm" * (self.block == "normalised")
 
     @property
     def title(self) -> str:
@@ -83,14 +84,15 @@ class Architecture:
     @property
     def image_size(self) -> int:
         """Side in pixels of the square image that the paper trains this network on."""
-        return 224 if self.stem == "imagenet" else 32
+        return 32 if self.stem == "cifar" else 224
 
     @property
     def reduction(self) -> int:
         """How many times smaller the last feature map is than the image."""
-        return (4 if self.stem == "imagenet" else 1) << (len(self.blocks) - 1)
+        return {"imagenet": 4, "cifar": 1, "vgg": 2}[self.stem] << (len(self.blocks) - 1)
 
 
+WIDTHS = {"imagenet": (64, 128, 256, 512), "cifar": (16, 32, 64), "vgg": (64, 128, 256, 512, 512)}
 IMAGENET: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, ...], Shortcut]] = {  # Table 1
     "plain18": ("basic", (2, 2, 2, 2), "none"),
     "plain34": ("basic", (3, 4, 6, 3), "none"),
@@ -100,6 +102,8 @@ IMAGENET: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, ...], Short
     "resnet101": ("bottleneck", (3, 4, 23, 3), "B"),
     "resnet152": ("bottleneck", (3, 8, 36, 3), "B"),
 }
+BASELINES: dict[str, Literal["convolution", "normalised"]] = {"vgg16": "convolution", "vgg16_bn": "normalised"}
+"""What the paper compares with in detection (Tables 7 and 8), for detection only."""
 CIFAR_DEPTHS = {"plain": (20, 32, 44, 56, 110), "resnet": (20, 32, 44, 56, 110, 1202)}  # Section 4.2
 NAMES = tuple(f"cifar_{kind}{depth}" for kind, depths in CIFAR_DEPTHS.items() for depth in depths) + tuple(IMAGENET)
 OPTIONS = {  # the words of the grammar: an Architecture's field and its value; `narrowN` is the only other one
@@ -150,6 +154,8 @@ def architecture(name: str) -> Architecture:
     if name in IMAGENET:
         block, blocks, shortcut = IMAGENET[name]
         return Architecture(name, "imagenet", block, blocks, shortcut, num_classes=1000)
+    if name in BASELINES:
+        return Architecture(name, "vgg", BASELINES[name], (2, 2, 3, 3, 3), "none", num_classes=1000)
     if not (match := re.fullmatch(r"cifar_(plain|resnet)([1-9][0-9]{0,3})", name)):
         raise ResnetlabError(f"unknown network {name!r}: {near_matches(name, NAMES)}")
     n, remainder = divmod(int(match[2]) - 2, 6)
@@ -180,11 +186,11 @@ def with_options(
     if (shortcut == "none") == row.is_residual:
         other = row.name.replace("resnet", "plain") if shortcut == "none" else row.name.replace("plain", "resnet")
         raise ResnetlabError(f"{row.name} cannot have shortcut {shortcut!r}; the network that has it is {other}")
-    if version == "v1.5" and row.block == "basic":
+    if version == "v1.5" and row.block != "bottleneck":
         raise ResnetlabError(f"{row.name} has no bottleneck blocks, so no version v1.5; leave the version out")
     if zero_channels == "both" and shortcut != "A":
         raise ResnetlabError(f"{row.name} with shortcut {shortcut!r} pads with no zero channels; only option A does")
-    if max_pool == "ceil" and row.stem == "cifar":
+    if max_pool == "ceil" and row.stem != "imagenet":
         raise ResnetlabError(f"{row.name} has no maximum pooling that could round up; networks for ImageNet have")
     changed = replace(
         row,
@@ -216,7 +222,7 @@ def from_fields(values: Mapping[str, Any]) -> Architecture:
         elif field.default is MISSING:
             raise ResnetlabError(f"the architecture has no field {field.name!r}; the file is damaged")
     row = Architecture(**read)
-    stages = 4 if row.stem == "imagenet" else 3
+    stages = len(WIDTHS[row.stem])
     if len(row.blocks) != stages:
         raise ResnetlabError(f"the architecture's field 'blocks' is {list(row.blocks)}; expected {stages} stages")
     _check_narrow(row)

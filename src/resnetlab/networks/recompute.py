@@ -1,26 +1,29 @@
 """Training very deep networks in little memory: activations are computed again when the gradients need them."""
 
 import math
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from resnetlab.networks.resnet import ResNet
-
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def recomputed(network: ResNet) -> ResNet:
+N = TypeVar("N", bound=nn.Module)
+
+
+def recomputed(network: N) -> N:
     """The same network, which in training keeps only what goes into every so many blocks (Chen et al., 2016).
 
     Gradients and running statistics are the same up to rounding, names are the same, memory grows with the square
-    root of the depth, and a step takes about a third longer.
+    root of the depth, and a step takes about a third longer. Of a detector it is the network that it is built on.
     """
+    trunk = getattr(network, "trunk", network)
     for stage in STAGES:
-        if hasattr(network, stage):
-            setattr(network, stage, RecomputedStage(getattr(network, stage)))
+        if hasattr(trunk, stage):
+            setattr(trunk, stage, RecomputedStage(getattr(trunk, stage)))
     return network
 
 

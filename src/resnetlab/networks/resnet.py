@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnetlab.choices import MaxPool, Shortcut, Version, ZeroChannels
+from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, parse
 
 
@@ -49,10 +50,15 @@ class ResNet(nn.Module):
     """A network of the paper, plain or residual, on ImageNet (Table 1) or CIFAR (Section 4.2).
 
     Convolutions and the classifier start as in He et al. 2015 (Gaussian, std sqrt(2/fan-in)), biases at 0.
+
+    Raises:
+        ResnetlabError: the row is another kind of network's.
     """
 
     def __init__(self, row: Architecture) -> None:
         super().__init__()
+        if row.stem == "vgg":
+            raise ResnetlabError(f"{row.name} is no ResNet; it is here as the baseline of detection")
         self.architecture = row
         widths = row.widths
         kernel, stride = (7, 2) if row.stem == "imagenet" else (3, 1)

@@ -33,6 +33,11 @@ class FinishedRun:
         said = self.config.get("task")
         return CLASSIFICATION.headline if said is None else Metric(**said["metrics"][0])
 
+    def metric_on(self, split: str) -> Metric:
+        """The metric that is shown of a split: the headline, or what its training tallies."""
+        said = self.config.get("task", {}).get("training") if split == "train" else None
+        return self.metric if said is None else Metric(**said)
+
     @property
     def seed(self) -> int:
         """The seed of initialisation, order and augmentation."""
@@ -49,12 +54,12 @@ class FinishedRun:
         return dict(self.config["recipe"])
 
     def final(self, split: str) -> float:
-        """The headline metric of the saved network on the training, validation or test split."""
-        return float(self.result[f"{split}_{self.metric.name}"])
+        """The metric of the saved network on the training, validation or test split; see `metric_on`."""
+        return float(self.result[f"{split}_{self.metric_on(split).name}"])
 
     def at(self, split: str) -> tuple[float, ...]:
-        """The headline metric at each point of the curve."""
-        return tuple(point[f"{split}_{self.metric.name}"] for point in self.curve)
+        """The metric at each point of the curve; see `metric_on`."""
+        return tuple(point[f"{split}_{self.metric_on(split).name}"] for point in self.curve)
 
     def to_json(self) -> Line:
         """The run as it is stored in a record."""

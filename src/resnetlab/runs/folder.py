@@ -12,7 +12,7 @@ import filelock
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_json_lines, replacing, sync, write_json
-from resnetlab.models.modelfile import MODEL_FILE, Model, save
+from resnetlab.models.modelfile import MODEL_FILE
 from resnetlab.networks.architecture import Architecture
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training import checkpoint
@@ -143,16 +143,15 @@ class RunFolder:
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self.save(state)
 
-    def save_model(self, model: Model, best: bool = False) -> None:
-        """Write the run's model file, or that of its best network so far."""
-        if self.writes:
-            save(model, self.path / ("best.safetensors" if best else MODEL_FILE))
+    def model_file(self, best: bool = False) -> Path:
+        """The run's model file, or that of its best network so far."""
+        return self.path / ("best.safetensors" if best else MODEL_FILE)
 
     def keep_best_model(self) -> None:
         """Make the best network the run's model."""
         if self.writes:
-            with replacing(self.path / MODEL_FILE) as temporary:
-                temporary.write_bytes((self.path / "best.safetensors").read_bytes())
+            with replacing(self.model_file()) as temporary:
+                temporary.write_bytes(self.model_file(best=True).read_bytes())
 
     def finish(self, result: Line) -> None:
         """Write the result, which marks the run as finished."""
@@ -275,8 +274,8 @@ def _refuse_another_run(path: Path, found: Line, asked: Line) -> None:
 def _with_defaults(found: Line, asked: Line) -> Line:
     """Add fields that are newer than this configuration, at the defaults that it ran with."""
     network = {field.name: field.default for field in fields(Architecture) if field.default is not MISSING}
-    task = {"name": CLASSIFICATION.name, "metrics": [asdict(metric) for metric in CLASSIFICATION.metrics]}
-    defaults = json.loads(json.dumps({"recipe": asdict(Recipe()), "network": network, "task": task}))
+    said = {"recipe": asdict(Recipe()), "network": network, "task": CLASSIFICATION.description}
+    defaults = json.loads(json.dumps(said))
     found = {"task": defaults["task"]} | found
     for part in defaults.keys() & found.keys() & asked.keys():
         added = {key: value for key, value in defaults[part].items() if key in asked[part]}

@@ -7,15 +7,13 @@ import torch
 from torch import nn
 
 from resnetlab.data.dataset import Dataset, Pixels, Split
-from resnetlab.models.modelfile import Model
-from resnetlab.networks.resnet import ResNet
 from resnetlab.networks.statistics import set_exact_statistics
 from resnetlab.runs.folder import Line, RunFolder
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import Batches
 from resnetlab.training.distributed import gathered, share_buffers
-from resnetlab.training.loop import State, parts_up_to
+from resnetlab.training.loop import State, frozen_parts
 from resnetlab.training.provenance import environment
 
 PROTOCOL = {"last": "single view, last iteration", "best": "single view, best on validation"}
@@ -57,12 +55,10 @@ def save_model(
         "step": point["step"],
         **_stamp(state),
     }
-    network = state.tested
-    assert isinstance(network, ResNet)  # noqa: S101 -- for the type checker
-    outputs = tuple(record.config["data"]["classes"])
-    if len(outputs) != network.architecture.num_classes:
-        outputs = tuple(f"{spec.task.name} {k}" for k in range(network.architecture.num_classes))
-    record.save_model(Model(network, batches.preprocessing, outputs, provenance), best)
+    outputs, count = tuple(record.config["data"]["classes"]), record.config["network"]["num_classes"]
+    if len(outputs) != count:
+        outputs = tuple(f"{spec.task.name} {k}" for k in range(count))
+    spec.task.save(state.tested, batches.preprocessing, outputs, provenance, record.model_file(best))
 
 
 def finish(
@@ -73,7 +69,7 @@ def finish(
     protocol, headline, messages = PROTOCOL[recipe.keep], spec.task.headline, list[str]()
     if recipe.exact_statistics:
         with torch.compiler.set_stance("force_eager"):
-            frozen = parts_up_to(state.tested, recipe.freeze)
+            frozen = frozen_parts(state.tested, recipe)
             set_exact_statistics(state.tested, batches.calibration(), frozen=frozen)
             chosen = chosen | test_all(spec.task, state.tested, batches)
         protocol += ", exact batch-norm statistics"
@@ -102,7 +98,7 @@ def finish(
 
 def _numbers(task: Task, chosen: Line, best: Line | None) -> Line:
     """All metrics of the chosen point, and the best point on validation images."""
-    names = [*(metric.name for metric in task.metrics), "loss"]
+    names = [*(metric.name for metric in (*task.metrics, *task.tallied)), "loss"]
     found = {key: value for key, value in chosen.items() if key.partition("_")[2] in names}
     if best is not None:
         keys = ("step", f"validation_{task.headline.name}", f"test_{task.headline.name}")

@@ -13,11 +13,12 @@ SMOOTHED, FRESH = 0.7, 0.3  # weights of older measurements and of a new one
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run; its headline metric in training and in tests, None until first measured."""
+    """Progress of a run; its metric in tests, and that in training (`tallied`), None until first measured."""
 
     step: int
     iterations: int
     metric: Metric
+    tallied: Metric
     train: float | None = None
     test: float | None = None
     message: str = ""
@@ -31,8 +32,9 @@ class Progress:
         """Training and test metric as text."""
         if self.train is None or self.test is None:
             return "not yet tested"
-        name, unit = self.metric.name, f" {self.metric.unit}" * bool(self.metric.unit)
-        return f"training {name} {self.train:5.2f}{unit}, test {self.test:5.2f}{unit}"
+        train, test = (f" {metric.unit}" * bool(metric.unit) for metric in (self.tallied, self.metric))
+        name = "" if self.tallied == self.metric else f" {self.metric.name}"
+        return f"training {self.tallied.name} {self.train:5.2f}{train}, test{name} {self.test:5.2f}{test}"
 
 
 class Meter:

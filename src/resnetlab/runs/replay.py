@@ -75,7 +75,7 @@ def replay(
         return
     if spec.start:
         raise ResnetlabError(f"{folder} started from given weights; only a run from random weights can be repeated")
-    state = start(fresh(spec.architecture, spec.seed), spec.recipe, device, 1 + len(spec.task.metrics))
+    state = start(fresh(spec.architecture, spec.seed), spec.recipe, device)
     preprocessing = choose_preprocessing(dataset, spec.recipe, None, mean_file(folder))
     batches = prepare(dataset, spec.recipe, spec.seed, device, preprocessing, Reading())
     loss = spec.task.loss(spec.recipe, dataset, device)

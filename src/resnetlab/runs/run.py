@@ -16,16 +16,13 @@ from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.files import replacing
-from resnetlab.models.importing import read_model
 from resnetlab.networks.recompute import recomputed
-from resnetlab.networks.resnet import fresh
 from resnetlab.runs.folder import Line, RunFolder, read_curve, read_settings
 from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
 from resnetlab.runs.progress import Meter, Progress
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
-from resnetlab.runs.starting_weights import take_over
-from resnetlab.training.batches import Batches, Reading, choose_preprocessing, prepare, save_mean
+from resnetlab.training.batches import Batches, Reading, choose_preprocessing, save_mean
 from resnetlab.training.captured import CapturedStep
 from resnetlab.training.distributed import (
     World,
@@ -133,20 +130,18 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
     settings = read_settings(record.path)
     device = World.here().device(settings["device"])
     torch.set_num_threads(settings["threads"])
-    network, given, messages = fresh(spec.fitted_to(dataset), spec.seed), None, []
+    network, given, messages = spec.task.network(spec.fitted_to(dataset), spec.seed), None, []
     if spec.start is not None:
-        model, outputs = read_model(spec.start), spec.task.outputs(dataset)
-        take_over(model, network, outputs, spec.start)
-        given = model.preprocessing
-        last = (
-            "kept, because the class names match" if model.classes == outputs else "new, because the classes differ"
-        )
-        messages.append(f"starts from {spec.start}; its last layer is {last}")
+        started = spec.task.start_from(spec.start, network, spec.task.outputs(dataset))
+        given = started.preprocessing
+        messages.append(started.message)
+    if spec.recipe.batch_norm == "fixed":
+        messages.append("batch normalisation is fixed to the statistics of the starting weights")
     if settings["recomputed"]:
         network = recomputed(network)
     if spec.recipe.synchronised:
         synchronise(network)
-    state = start(network, spec.recipe, device, 1 + len(spec.task.metrics))
+    state = start(network, spec.recipe, device, 1 + len(spec.task.tallied or spec.task.metrics))
     if spec.recipe.freeze != "none":
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         messages.append(f"frozen up to {spec.recipe.freeze}: {trained:,} parameters are trained")
@@ -160,7 +155,7 @@ def _batches(spec: RunSpec, dataset: Dataset, record: RunFolder, began: Begun) -
         led(world, lambda: save_mean(dataset, spec.recipe, record.mean_file, workers))
     preprocessing = choose_preprocessing(dataset, spec.recipe, began.given, record.mean_file)
     reading = Reading(workers, spec.data.on_bad, world)
-    batches = prepare(dataset, spec.recipe, spec.seed, began.device, preprocessing, reading)
+    batches = spec.task.prepare(dataset, spec.recipe, spec.seed, began.device, preprocessing, reading)
     if record.writes and not record.sample_file.exists():
         with replacing(record.sample_file) as temporary:
             batches.sample().save(temporary, format="png")
@@ -192,7 +187,9 @@ def _refuse_what_does_not_fit(spec: RunSpec, dataset: Dataset) -> None:
     if (recipe.patience or recipe.keep == "best") and dataset.validation is None:
         some = max(1, len(dataset.train) // 10)
         raise ResnetlabError(f"{dataset.name} has no validation images; hold some out, e.g. `validation={some}`")
-    spec.task.check(recipe)
+    spec.task.check(recipe, dataset)
+    if spec.start is None and recipe.batch_norm == "fixed":
+        raise ResnetlabError("batch_norm=fixed needs weights to start from; without them take batch_norm=live")
     if spec.start is None and recipe.normalise == "imagenet":
         choose_preprocessing(dataset, recipe)
 
@@ -218,14 +215,14 @@ def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> It
 
 
 def _progress(spec: RunSpec, folder: Path, step: int) -> Progress:
-    progress = Progress(step, spec.recipe.iterations, spec.task.headline)
+    progress = Progress(step, spec.recipe.iterations, spec.task.headline, spec.task.shown_in_training)
     points = read_curve(folder)
     return _with_numbers(progress, points[-1]) if points else progress
 
 
 def _with_numbers(progress: Progress, point: Line) -> Progress:
-    name = progress.metric.name
-    return replace(progress, train=point[f"train_{name}"], test=point[f"test_{name}"])
+    train, test = point[f"train_{progress.tallied.name}"], point.get(f"test_{progress.metric.name}")
+    return replace(progress, train=train, test=test)
 
 
 def _point(report: Report) -> Line:

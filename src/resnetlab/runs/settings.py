@@ -69,6 +69,8 @@ class Settings:
 
         if self.compile == "yes" and not can_compile(device):
             raise ResnetlabError("`compile=yes`: torch.compile needs Linux and a C++ compiler here; use `compile=no`")
+        if self.compile == "yes" and recipe.crop == "whole":
+            raise ResnetlabError("images and regions of many sizes are not compiled; remove `compile=yes`")
         cannot = why_not_captured(recipe, world.size)
         if self.capture == "yes" and cannot:
             raise ResnetlabError(f"whole steps cannot be captured with {cannot}; remove `capture=yes`")

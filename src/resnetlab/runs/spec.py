@@ -9,14 +9,15 @@ from typing import Any
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.named import NAMED, DataSource
 from resnetlab.errors import ResnetlabError
+from resnetlab.models.starting import fingerprint
 from resnetlab.networks.architecture import Architecture, architecture, check_image_size, parse
-from resnetlab.runs.starting_weights import fingerprint
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import image_shape
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.resolve import changed_fields
 
+DETECTION = "detection"
 DEEP = 110  # layers; the paper uses warm-up from here on (Section 4.2)
 
 
@@ -65,7 +66,7 @@ class RunSpec:
     def configuration(self, dataset: Dataset) -> dict[str, Any]:
         """The identity of this run, as JSON; `dataset` is its training data, without validation images."""
         found: dict[str, Any] = {
-            "task": {"name": self.task.name, "metrics": [asdict(metric) for metric in self.task.metrics]},
+            "task": self.task.description,
             "data": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint(),
@@ -92,10 +93,15 @@ class RunSpec:
         return f"{task}{self.data.stem}{size}-{self.architecture}-{recipe}-seed{self.seed}{begun}"
 
 
-def default_recipe(source: str, architecture: Architecture, started: bool = False) -> str:
-    """The data set's default recipe; for ImageNet networks `modern` (from weights `finetune`); else `short`."""
+def default_recipe(source: str, architecture: Architecture, started: bool = False, task: str = "") -> str:
+    """The data set's default recipe; for ImageNet networks `modern` (from weights `finetune`); else `short`.
+
+    For detection `detection`, from weights `detection-finetune`.
+    """
     if named := NAMED.get(source):
         return named.deep_recipe if architecture.depth >= DEEP else named.recipe
+    if task == DETECTION:
+        return "detection-finetune" if started else "detection"
     if architecture.stem == "imagenet":
         return "finetune" if started else "modern"
     return "short"

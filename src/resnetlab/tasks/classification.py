@@ -53,5 +53,5 @@ CLASSIFICATION = Task(
     loss=_loss,
     test_loss=_test_loss,
     sums=_sums,
-    fields=("balance", "label_smoothing"),
+    fields=("balance", "label_smoothing", "label_noise"),
 )

@@ -1,21 +1,29 @@
-"""A task: its loss, its metrics with names and units, and the test on a split."""
+"""A task: its network, batches, loss, metrics, test, and what is saved."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
 from resnetlab.data.dataset import Dataset
+from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.errors import ResnetlabError
+from resnetlab.models.modelfile import Model, save
+from resnetlab.models.starting import Started, start_from
+from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.modes import modes_kept
+from resnetlab.networks.resnet import ResNet, fresh
+from resnetlab.training.batches import Batches, prepare
 from resnetlab.training.distributed import summed
-from resnetlab.training.loop import Loss
+from resnetlab.training.loop import Inputs, Loss
 from resnetlab.training.recipe import Recipe
 
-Batch = tuple[Tensor, Tensor]
-OWN_FIELDS = ("balance", "label_smoothing")
+Batch = tuple[Inputs, Inputs]
+OWN_FIELDS = ("balance", "label_smoothing", "label_noise")
 """Recipe fields that only some tasks use."""
 
 
@@ -34,67 +42,7 @@ class Metric:
         return a < b if self.best == "lowest" else a > b
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task, as module-level functions, so that it can be pickled for other processes.
-
-    `metrics` are tallied and tested. The first, the headline, is shown in progress, chooses the best network and
-    decides early stopping. `sums` returns the sum of each metric over images, and the number of images last.
-    `outputs` names the network's outputs. `loss` is the mean training loss, `test_loss` the summed one in tests.
-    `fields` are the OWN_FIELDS that the task uses.
-    """
-
-    name: str
-    metrics: tuple[Metric, ...]
-    outputs: Callable[[Dataset], tuple[str, ...]]
-    loss: Callable[[Recipe, Dataset, torch.device], Loss]
-    test_loss: Loss
-    sums: Callable[[Tensor, Tensor], Float64[Tensor, "sums"]]
-    fields: tuple[str, ...] = ()
-
-    @property
-    def headline(self) -> Metric:
-        """The first metric."""
-        return self.metrics[0]
-
-    def check(self, recipe: Recipe) -> None:
-        """Check the recipe's fields.
-
-        Raises:
-            ResnetlabError: the recipe sets a field that this task does not use.
-        """
-        for name in OWN_FIELDS:
-            if name not in self.fields and getattr(recipe, name) != getattr(Recipe(), name):
-                raise ResnetlabError(f"the recipe's field {name} takes no effect with the task {self.name}")
-        if recipe.warmup_rate is not None and self.headline.best != "lowest":
-            raise ResnetlabError(
-                f"the recipe's warm-up ends when the {self.headline.name} is low, and the task {self.name} wants it "
-                "high; set warmup_rate=none"
-            )
-
-    def means(self, sums: Sequence[float]) -> dict[str, float]:
-        """Metrics by name (`loss` last) from the sums of the loss and of the metrics, and the number of images."""
-        loss, *values, images = sums
-        found = {
-            metric.name: metric.scale * value / images for metric, value in zip(self.metrics, values, strict=True)
-        }
-        return found | {"loss": loss / images}
-
-    def test(self, network: nn.Module, batches: Iterable[Batch]) -> "Tested":
-        """Metrics of a network on preprocessed images over all processes: sums, divided once.
-
-        Runs in evaluation mode and restores the mode of each module.
-        """
-        device = next(network.parameters()).device
-        totals = torch.zeros(2 + len(self.metrics), dtype=torch.float64, device=device)
-        with modes_kept(network), torch.no_grad():
-            network.eval()
-            for images, targets in batches:
-                outputs = network(images).float()
-                loss = self.test_loss(outputs, targets).double()[None]
-                totals += torch.cat([loss, self.sums(outputs, targets)])  # synchronise once, at the end
-        sums = summed(totals).tolist()
-        return Tested(self.means(sums) if sums[-1] else {}, int(sums[-1]))
+LOSS = Metric("loss")
 
 
 @dataclass(frozen=True)
@@ -103,3 +51,108 @@ class Tested:
 
     metrics: dict[str, float]
     images: int
+
+
+def mean_over_images(task: "Task", network: nn.Module, batches: Iterable[Batch]) -> Tested:
+    """The means of the loss and of the metrics over the images of all processes: sums, divided once.
+
+    Runs in evaluation mode and restores the mode of each module.
+    """
+    assert task.test_loss is not None  # noqa: S101 -- such tasks have one
+    device = next(network.parameters()).device
+    totals = torch.zeros(2 + len(task.metrics), dtype=torch.float64, device=device)
+    with modes_kept(network), torch.no_grad():
+        network.eval()
+        for images, targets in batches:
+            outputs = network(images).float()
+            loss = task.test_loss(outputs, targets).double()[None]
+            totals += torch.cat([loss, task.sums(outputs, targets)])  # synchronise once, at the end
+    sums = summed(totals).tolist()
+    return Tested(task.means(sums) if sums[-1] else {}, int(sums[-1]))
+
+
+def save_network(
+    network: nn.Module, preprocessing: Preprocessing, outputs: tuple[str, ...], provenance: dict[str, Any], path: Path
+) -> None:
+    """Write the model file of a network that maps an image to numbers."""
+    assert isinstance(network, ResNet)  # noqa: S101 -- for the type checker
+    save(Model(network, preprocessing, outputs, provenance), path)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, as module-level functions, so that it can be pickled for other processes.
+
+    `metrics` are tested. The first, the headline, is shown in progress, chooses the best network and decides early
+    stopping. `tallied` are those of training; without them training tallies `metrics` too. `sums` returns the sum of
+    each tallied metric over images, and the number of images last. `outputs` names the network's outputs. `loss` is
+    the mean training loss, `test_loss` the summed one of `mean_over_images`. `fields` are the OWN_FIELDS that the
+    task uses. `options` are the task's own, which are part of a run's identity. `reads` says which data it is for.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    outputs: Callable[[Dataset], tuple[str, ...]]
+    loss: Callable[[Recipe, Dataset, torch.device], Loss]
+    sums: Callable[[Tensor, Inputs], Float64[Tensor, "sums"]]
+    test_loss: Loss | None = None
+    tallied: tuple[Metric, ...] = ()
+    fields: tuple[str, ...] = ()
+    options: Any = None
+    takes_boxes: bool = False
+    network: Callable[[Architecture, int], nn.Module] = fresh
+    start_from: Callable[[Path, nn.Module, tuple[str, ...]], Started] = start_from
+    prepare: Callable[..., Batches] = prepare
+    tester: Callable[["Task", nn.Module, Iterable[Batch]], Tested] = mean_over_images
+    save: Callable[[nn.Module, Preprocessing, tuple[str, ...], dict[str, Any], Path], None] = save_network
+
+    @property
+    def headline(self) -> Metric:
+        """The first metric of tests."""
+        return self.metrics[0]
+
+    @property
+    def shown_in_training(self) -> Metric:
+        """The metric of training that is shown beside the headline: the same, or else the loss."""
+        return LOSS if self.tallied else self.headline
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name, metrics and options, as JSON for a run's configuration."""
+        found: dict[str, Any] = {"name": self.name, "metrics": [asdict(metric) for metric in self.metrics]}
+        found |= {"training": asdict(self.shown_in_training)} if self.tallied else {}
+        return found | ({"options": asdict(self.options)} if self.options is not None else {})
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Check the recipe's fields and the data.
+
+        Raises:
+            ResnetlabError: the recipe sets a field that this task does not use, or the data is for another task.
+        """
+        if dataset.has_boxes != self.takes_boxes:
+            found, needed = ("boxes", "one label per image") if dataset.has_boxes else ("no boxes", "boxes")
+            raise ResnetlabError(f"{dataset.name} has {found}, and the task {self.name} needs {needed}")
+        if (recipe.crop == "whole") != self.takes_boxes:
+            raise ResnetlabError(
+                f"recipe {recipe.name} has crop={recipe.crop}, which is not for {self.name}: detection is for whole "
+                "images, crop=whole, and no other task is"
+            )
+        for name in OWN_FIELDS:
+            if name not in self.fields and getattr(recipe, name) != getattr(Recipe(), name):
+                raise ResnetlabError(f"the recipe's field {name} takes no effect with the task {self.name}")
+        if recipe.warmup_rate is not None and (self.tallied or self.headline.best != "lowest"):
+            raise ResnetlabError(
+                "the recipe's warm-up ends when the training error is low, and the task "
+                f"{self.name} has none; set warmup_rate=none"
+            )
+
+    def means(self, sums: Sequence[float]) -> dict[str, float]:
+        """Metrics by name (`loss` last) from the sums of the loss and of the metrics, and the number of images."""
+        loss, *values, images = sums
+        metrics = self.tallied or self.metrics
+        found = {metric.name: metric.scale * value / images for metric, value in zip(metrics, values, strict=True)}
+        return found | {"loss": loss / images}
+
+    def test(self, network: nn.Module, batches: Iterable[Batch]) -> Tested:
+        """Metrics of a network on preprocessed images over all processes."""
+        return self.tester(self, network, batches)

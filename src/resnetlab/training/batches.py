@@ -1,9 +1,9 @@
 """Make training and test batches from a data set and a recipe, for images in memory and in files."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from resnetlab.networks.statistics import equal_parts
 from resnetlab.training.distributed import World
 from resnetlab.training.recipe import Recipe
 
-Batch = tuple[Tensor, Tensor]
+Inputs = Any
+"""A tensor, or a structure with a length that slices into chunks as a tensor does."""
+Batch = tuple[Inputs, Inputs]
 MEAN_OF = 10_000  # training images for the mean image
 CALIBRATED_ON = 50_000  # training images for exact batch statistics
 SHOWN = 4  # images in a row of the sample
@@ -43,26 +45,40 @@ class Reading:
     world: World = field(default_factory=World)
 
 
+@runtime_checkable
+class Training(Protocol):
+    """Training batches, a pure function of the step."""
+
+    def batch(self, step: int) -> tuple[Inputs, Inputs]:
+        """The network's input images, and targets."""
+
+    def close(self) -> None:
+        """Stop the threads, if any."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Training batches, and preprocessed images of the test splits and (`calibration`) of the training split."""
 
-    training: Stream | PhotoStream
+    training: Training
     tests: Mapping[str, Callable[[], Iterator[Batch]]]
-    calibration: Callable[[], Iterator[Tensor]]
+    calibration: Callable[[], Iterator[Inputs]]
     preprocessing: Preprocessing
     waiting: Waiting
+    sample: Callable[[], Image.Image]
+    """A picture of the first augmented training images."""
 
-    def sample(self) -> Image.Image:
-        """A picture of the first augmented training images; small images are enlarged."""
-        images = self.training.batch(0)[0][: SHOWN * SHOWN].float().cpu()
-        mean, std = self.preprocessing.mean.cpu(), self.preprocessing.std.cpu()
-        pixels = (images * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-        rows = [np.concatenate(list(pixels[k : k + SHOWN]), 1) for k in range(0, len(pixels), SHOWN)]
-        sheet = np.concatenate([row for row in rows if row.shape == rows[0].shape])
-        larger = max(1, SAMPLE // len(sheet))
-        sheet = sheet.repeat(larger, 0).repeat(larger, 1)
-        return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
+
+def sample(training: Training, preprocessing: Preprocessing) -> Image.Image:
+    """A picture of the first augmented training images; small images are enlarged."""
+    images = training.batch(0)[0][: SHOWN * SHOWN].float().cpu()
+    mean, std = preprocessing.mean.cpu(), preprocessing.std.cpu()
+    pixels = (images * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    rows = [np.concatenate(list(pixels[k : k + SHOWN]), 1) for k in range(0, len(pixels), SHOWN)]
+    sheet = np.concatenate([row for row in rows if row.shape == rows[0].shape])
+    larger = max(1, SAMPLE // len(sheet))
+    sheet = sheet.repeat(larger, 0).repeat(larger, 1)
+    return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
 
 
 def image_shape(dataset: Dataset, recipe: Recipe) -> tuple[int, int, int]:
@@ -114,7 +130,8 @@ def prepare(
         return lambda: prepared(mine, size)
 
     tests = {name: test(split) for name, split in dataset.splits.items() if name != "train"}
-    return Batches(training, tests, calibration, preprocessing, waiting)
+    picture = lambda: sample(training, preprocessing)
+    return Batches(training, tests, calibration, preprocessing, waiting, picture)
 
 
 def choose_preprocessing(
@@ -132,7 +149,7 @@ def choose_preprocessing(
         fits = given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
         mean = given.mean if fits else given.mean.mean((1, 2), keepdim=True)
         interpolation = fit.interpolation if dataset.resident else given.fit.interpolation  # in memory it is done
-        return Preprocessing(Fit(fit.resize, fit.crop, interpolation, fit.mode), mean, given.std)
+        return Preprocessing(replace(fit, interpolation=interpolation), mean, given.std)
     if recipe.normalise == "imagenet":
         if fit.mode != "RGB":
             raise ResnetlabError(f"{dataset.name} has grey images; normalise=imagenet is for RGB; use mean-image")
@@ -221,6 +238,8 @@ def _photo_stream(
 
 
 def _fit(dataset: Dataset, recipe: Recipe) -> Fit:
+    if recipe.crop == "whole":
+        return Fit.uncropped(recipe.crop_size, recipe.longest)
     if (shape := dataset.image_shape) is None:
         return Fit.square(recipe.test_resize, recipe.crop_size)
     channels, height, width = shape

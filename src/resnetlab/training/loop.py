@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -16,12 +16,15 @@ from resnetlab.training.distributed import gradients_later, summed
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.schedule import learning_rate
 
+Inputs = Any
+"""A tensor, or a structure with a length that slices into chunks as a tensor does."""
+
 
 @runtime_checkable
 class Batches(Protocol):
     """The batch at step t, as a pure function of t."""
 
-    def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *target"]]:
+    def batch(self, step: int) -> tuple[Inputs, Inputs]:
         """The network's input images, and targets."""
 
 
@@ -99,13 +102,13 @@ class Report:
 
 COMPILED_WHOLE = 54  # blocks, as in ResNet-110; compilation takes one or two seconds per block
 Event = Stepped | WarmedUp | Report
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Inputs], Tensor]
 """Network outputs and targets to the mean loss."""
-Sums = Callable[[Tensor, Tensor], Float64[Tensor, "sums"]]
+Sums = Callable[[Tensor, Inputs], Float64[Tensor, "sums"]]
 """Outputs and targets to sums over images: one per metric, and the number of images last."""
 Means = Callable[[Sequence[float]], dict[str, float]]
 """The sum of the loss, and `Sums`, to the metrics by name, the headline first."""
-Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Objective = Callable[[Inputs, Inputs], tuple[Tensor, Tensor]]
 """Images and targets to the loss and the tally."""
 Step = Callable[[State, float], None]
 
@@ -119,7 +122,7 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device, sums: int = 
         ResnetlabError: the network has no stage of the name in `recipe.freeze`.
     """
     network = network.to(device).to(memory_format=torch.channels_last)
-    frozen = parts_up_to(network, recipe.freeze)
+    frozen = frozen_parts(network, recipe)
     for part in frozen:
         part.requires_grad_(requires_grad=False)
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -134,13 +137,26 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device, sums: int = 
     return State(network, optimizer, average=average, frozen=frozen, tally=tally, window=window)
 
 
+def frozen_parts(network: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
+    """The parts that are not trained: stages up to `freeze`, and with `batch_norm` fixed all batch normalisation.
+
+    Raises:
+        ResnetlabError: see `parts_up_to`.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return (*parts_up_to(network, recipe.freeze), *(norms if recipe.batch_norm == "fixed" else ()))
+
+
 def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
     """The stages of a network, in order, up to and including this one; `none` gives no stages.
+
+    Of a detector they are the stages of the network that it is built on, its `trunk`.
 
     Raises:
         ResnetlabError: there is no such stage, or nothing would be left to train.
     """
-    parts = {child: part for child, part in network.named_children() if any(True for _ in part.parameters())}
+    trunk: nn.Module = getattr(network, "trunk", network)
+    parts = {child: part for child, part in trunk.named_children() if any(True for _ in part.parameters())}
     names = list(parts)
     if name == "none":
         return ()
@@ -171,7 +187,7 @@ def objective(
         torch.backends.cuda.matmul.fp32_precision = kind
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
-    def forward(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(images: Inputs, targets: Inputs) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             outputs = (call or network)(images)
         outputs = outputs.float()
@@ -248,7 +264,7 @@ def launched(
 
 
 def descend(
-    state: State, images: Tensor, targets: Tensor, forward: Objective, parts: int = 1, call: nn.Module | None = None
+    state: State, images: Inputs, targets: Inputs, forward: Objective, parts: int = 1, call: nn.Module | None = None
 ) -> None:
     """One SGD step and its tally, with the batch in `parts` chunks; no synchronisation with the device."""
     state.optimizer.zero_grad()

@@ -60,6 +60,50 @@ FINETUNE = replace(
     ramp_up=EPOCH,
     report_every=EPOCH,
 )
+DETECTION_VOC = replace(
+    CIFAR,
+    name="detection-voc",
+    iterations=80_000,
+    batch_size=2,
+    learning_rate=0.001,
+    drops=(60_000,),
+    weight_decay=5e-4,
+    crop="whole",
+    crop_size=600,
+    normalise="imagenet",
+    batch_norm="fixed",
+    report_every=5000,
+)
+"""Of Faster R-CNN, which Appendix A follows on VOC; its two networks are trained together, not in four steps."""
+DETECTION_COCO = replace(
+    DETECTION_VOC,
+    name="detection-coco",
+    iterations=320_000,
+    batch_size=8,
+    drops=(240_000,),
+    weight_decay=1e-4,
+    report_every=20_000,
+)
+"""Of Appendix A, one image per GPU on 8 GPUs; likewise together."""
+DETECTION_FINETUNE = replace(
+    DETECTION_VOC,
+    name="detection-finetune",
+    iterations=5000,
+    learning_rate=0.002,
+    drops=(),
+    schedule="cosine",
+    weight_decay=1e-4,
+    ramp_up=200,
+    report_every=1000,
+)
+DETECTION = replace(
+    DETECTION_FINETUNE,
+    name="detection",
+    learning_rate=0.02,
+    batch_norm="live",
+    exact_statistics=True,
+)
+"""From nothing, on some hundred to some thousand images."""
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -85,9 +129,17 @@ RECIPES = {
         DIGITS_IMAGENET,
         MODERN,
         FINETUNE,
+        DETECTION_VOC,
+        DETECTION_COCO,
+        DETECTION_FINETUNE,
+        DETECTION,
+        replace(
+            DETECTION.scaled(1200), name="digit-scenes", crop_size=160, longest=192, batch_size=4, report_every=300
+        ),
     )
 }
 SHORT_EPOCHS = 60
+DETECTION_EPOCHS = 24
 Length = Callable[[Recipe, int], int]
 """Base recipe and number of training images to steps, for recipes whose length depends on the data."""
 
@@ -100,7 +152,12 @@ def _passes(base: Recipe, images: int) -> int:
     return max(1, round(SHORT_EPOCHS * images / base.batch_size))
 
 
+def _some_passes(base: Recipe, images: int) -> int:
+    return max(1, round(DETECTION_EPOCHS * images / base.batch_size))
+
+
 LENGTHS: dict[str, Length] = {
     "short": _passes,
+    **dict.fromkeys(("detection", "detection-finetune"), _some_passes),
     **dict.fromkeys(("paper-imagenet", "imagenet-8x32", "modern", "finetune"), _as_many_passes_as_imagenet),
 }

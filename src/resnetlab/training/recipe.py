@@ -7,11 +7,12 @@ from resnetlab.errors import ResnetlabError
 
 Precision = Literal["float32", "tfloat32", "bfloat16"]
 Decayed = Literal["all", "weights"]
-Crop = Literal["padded", "shorter-side", "area"]
+Crop = Literal["padded", "shorter-side", "area", "whole"]
 Normalise = Literal["mean-image", "imagenet"]
 Schedule = Literal["drops", "cosine"]
 Balance = Literal["none", "loss", "sampling"]
 Keep = Literal["last", "best"]
+Norms = Literal["live", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class Recipe:
     """After training, compute batch-norm statistics over all training images, as the authors did on ImageNet."""
     crop: Crop = "padded"
     """padded: crop the padded image, in memory. For image files, read on demand: shorter-side scales the shorter side
-    to a random length in `sides` and crops (Section 3.4); area crops a random share of the area."""
+    to a random length in `sides` and crops (Section 3.4); area crops a random share of the area; whole scales the
+    shorter side to `crop_size` and crops nothing, for detection."""
     crop_size: int = 224
-    """Side in pixels of the network's input from image files."""
+    """Side in pixels of the network's input from image files; the shorter side with `whole`."""
+    longest: int = 1000
+    """With `whole`, the longest side at most, in pixels; 1,000 in Faster R-CNN."""
     test_resize: int = 256
     """For tests, the shorter side of an image file is scaled to this many pixels before the centre crop."""
     sides: tuple[int, ...] = (256, 480)
@@ -85,6 +89,8 @@ class Recipe:
     size. The authors had 32, on 8 GPUs. 0: the process's share, or its `accumulate` chunks."""
     synchronised: bool = False
     """Compute batch statistics over all processes instead of per process."""
+    batch_norm: Norms = "live"
+    """fixed: batch normalisation keeps the statistics, scale and offset of the starting weights, as in Appendix A."""
     freeze: str = "none"
     """Freeze weights and batch statistics up to this stage of the network, e.g. layer2."""
     patience: int = 0
@@ -110,7 +116,11 @@ class Recipe:
         for name in ("label_smoothing", "label_noise", "ema"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and less than 1")
         _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
-        _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        if self.crop != "whole":
+            _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        _require(self, "longest", self.longest >= 1, "at least 1")
+        statistics = "false where batch_norm is fixed, which keeps those of the starting weights"
+        _require(self, "exact_statistics", not self.exact_statistics or self.batch_norm == "live", statistics)
         _require(
             self, "sides", len(self.sides) == 2 and 1 <= self.sides[0] <= self.sides[1], "two numbers, lower first"
         )
@@ -170,6 +180,7 @@ class Recipe:
             self,
             crop_size=crop_size,
             test_resize=round(self.test_resize * share),
+            longest=round(self.longest * share),
             sides=(round(low * share), round(high * share)),
         )
 

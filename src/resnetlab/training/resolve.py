@@ -1,9 +1,10 @@
 """Resolve the recipe from the given options, in one fixed order, independent of the order of the options."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar, get_args, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
+from resnetlab.assignments import parse_assignments
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.training.named_recipes import LENGTHS, RECIPES
 from resnetlab.training.recipe import Balance, Recipe
@@ -11,7 +12,8 @@ from resnetlab.training.recipe import Balance, Recipe
 T = TypeVar("T")
 USED_BY = {
     "padding": ("crop", ("padded",)),
-    "crop_size": ("crop", ("shorter-side", "area")),
+    "crop_size": ("crop", ("shorter-side", "area", "whole")),
+    "longest": ("crop", ("whole",)),
     "test_resize": ("crop", ("shorter-side", "area")),
     "colour": ("crop", ("shorter-side", "area")),
     "sides": ("crop", ("shorter-side",)),
@@ -31,8 +33,9 @@ class RecipeOptions:
 
     name: str | None = None
     """digits, cifar, cifar-warmup, cifar-short, cifar-short-warmup, cifar-45k, cifar-45k-warmup or short; for image
-    files of any size paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune. Default: depends on the
-    data, the network and --from."""
+    files of any size paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune; for detection digit-scenes,
+    detection, detection-finetune, detection-voc or detection-coco. Default: depends on the data, the network and
+    --from."""
     epochs: int | None = None
     """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 100 for modern, 20 for
     finetune."""
@@ -42,7 +45,8 @@ class RecipeOptions:
     """Images per step over all processes; learning rate and number of steps are scaled. Default: the recipe's, 128 on
     CIFAR, 256 for paper-imagenet, 64 for modern."""
     image_size: int | None = None
-    """Side in pixels of the network's square input. Default: 224, or the size of the images in memory."""
+    """Side in pixels of the network's square input; for detection of the image's shorter side. Default: 224, for
+    detection 600, or the size of the images in memory."""
     freeze: str | None = None
     """Freeze weights and batch statistics up to this stage, e.g. layer2. Default: none."""
     balance: Balance | None = None
@@ -125,6 +129,7 @@ def is_resident(asked: RecipeOptions, default: str) -> bool:
 def describe(recipe: Recipe, images: int, image_shape: tuple[int, int, int] | None = None) -> str:
     """One line that describes the training; `image_shape` is (channels, height, width) of images in memory."""
     height, width = image_shape[1:] if image_shape else (recipe.crop_size, recipe.crop_size)
+    pixels = f"{width}x{height} pixels" if recipe.crop != "whole" else f"{height} pixels on the shorter side"
     epochs = recipe.iterations * recipe.batch_size / images
     rate = f"learning rate {recipe.learning_rate:g}"
     if recipe.schedule == "cosine":
@@ -134,7 +139,7 @@ def describe(recipe: Recipe, images: int, image_shape: tuple[int, int, int] | No
     if recipe.warmup_rate is not None:
         rate += f", {recipe.warmup_rate:g} until the training error is below {recipe.warmup_error:g} %"
     return (
-        f"recipe {recipe.name}: {recipe.iterations:,} steps of {recipe.batch_size} images of {width}x{height} pixels "
+        f"recipe {recipe.name}: {recipe.iterations:,} steps of {recipe.batch_size} images of {pixels} "
         f"({epochs:.1f} epochs), {rate}, {recipe.precision}"
     )
 
@@ -188,23 +193,8 @@ def _fields(asked: RecipeOptions) -> dict[str, Any]:
 
 
 def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
-    """Parse recipe fields from texts `field=value`.
-
-    Raises:
-        ResnetlabError: wrong form, an unknown field (with similar names), a repeated field, or a wrong type.
-    """
-    known = [field.name for field in fields(Recipe) if field.name != "name"]
-    found: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, text = assignment.partition("=")
-        if not sign:
-            raise ResnetlabError(f"cannot set {assignment!r}; write field=value, e.g. learning_rate=0.05")
-        if name not in known:
-            raise ResnetlabError(f"a recipe has no field {name!r}: {near_matches(name, known)}")
-        if name in found:
-            raise ResnetlabError(f"the recipe's field {name} is given twice")
-        found[name] = _parse(name, text)
-    return found
+    """Parse recipe fields from texts `field=value`; see `parse_assignments`."""
+    return parse_assignments(Recipe, assignments, "a recipe")
 
 
 def _one_of(name: str, option: T | None, field: T | None) -> T | None:
@@ -234,27 +224,3 @@ def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) 
             raise ResnetlabError(
                 "the recipe's field normalise takes no effect here: the starting weights define the normalisation"
             )
-
-
-def _parse(name: str, text: str) -> object:
-    kind = get_type_hints(Recipe)[name]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind == tuple[int, ...]:
-            return tuple(int(part) for part in text.split(",") if part)
-        if kind == float | None:
-            return None if text.lower() == "none" else float(text)
-        if kind in (int, float, str):
-            return kind(text)
-        return {choice: choice for choice in get_args(kind)}[text]
-    except (KeyError, ValueError):
-        forms = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            float | None: "a number or none",
-            tuple[int, ...]: "whole numbers with commas",
-        }
-        form = forms.get(kind) or " or ".join(get_args(kind))
-        raise ResnetlabError(f"{name}={text}: the value must be {form}") from None

@@ -1,0 +1,120 @@
+"""A detector with all it takes to use it, in one file; and starting weights for one."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
+from resnetlab.detection.network import FasterRCNN, VGGBody
+from resnetlab.detection.options import DetectorOptions, from_json
+from resnetlab.errors import ResnetlabError
+from resnetlab.models.importing import read_model
+from resnetlab.models.modelfile import Stored, read, task_of, write
+from resnetlab.models.starting import Started, refuse_another
+from resnetlab.models.tensors import read_tensors
+
+DETECTION = "detection"
+TRAINED_SIZES = ("anchor_sizes", "anchor_ratios", "context", "pool_size")
+"""Options on which the shapes or the meaning of weights depend."""
+
+
+@dataclass(frozen=True)
+class DetectionModel:
+    """A detector, what is done to pixels before (with the size of images), and the classes' names in order."""
+
+    network: FasterRCNN
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def options(self) -> DetectorOptions:
+        """The detector's choices."""
+        return self.network.options
+
+    def with_test(self, options: dict[str, Any]) -> "DetectionModel":
+        """The same weights with other options of testing.
+
+        Raises:
+            ResnetlabError: an option is fixed by the training.
+        """
+        chosen = self.options.with_test(options)
+        for module in self.network.modules():
+            if hasattr(module, "options"):
+                module.options = chosen  # type: ignore[assignment]
+        return self
+
+
+def save_detector(
+    network: nn.Module, preprocessing: Preprocessing, classes: tuple[str, ...], provenance: dict[str, Any], path: Path
+) -> None:
+    """Write the model file of a detector."""
+    assert isinstance(network, FasterRCNN)  # noqa: S101 -- for the type checker
+    row, tensors = network.architecture, network.state_dict()
+    write(Stored(row, preprocessing, classes, provenance, tensors, DETECTION, asdict(network.options)), path)
+
+
+def load_detector(path: Path | str) -> DetectionModel:
+    """The detector in a model file or a run folder, in evaluation mode.
+
+    Raises:
+        ResnetlabError: see `models.modelfile.read`; or the weights do not fit.
+    """
+
+    def build(stored: Stored) -> DetectionModel:
+        network = FasterRCNN(stored.network, from_json(stored.options or {}))
+        try:
+            network.load_state_dict(stored.tensors)
+        except RuntimeError as error:
+            raise ResnetlabError(
+                f"its weights do not fit its network: {str(error).splitlines()[1].strip()}"
+            ) from None
+        return DetectionModel(network.eval(), stored.preprocessing, stored.classes, stored.provenance)
+
+    return read(Path(path), DETECTION, build)
+
+
+def start_detector(source: Path, network: nn.Module, classes: tuple[str, ...]) -> Started:
+    """Copy weights into a new detector: of a detector, or of a network for classification (Appendix A).
+
+    Of a detector with other classes, the sibling layers are new.
+
+    Raises:
+        ResnetlabError: another network, or a detector with other anchors or another head.
+    """
+    assert isinstance(network, FasterRCNN)  # noqa: S101 -- for the type checker
+    if isinstance(network.body, VGGBody):
+        return _start_vgg(source, network)
+    if task_of(source) != DETECTION:
+        classifier = read_model(source)
+        refuse_another(classifier.network.architecture, network.architecture, source)
+        _load(network.trunk, classifier.network.state_dict(), ("fc.",))
+        return Started(classifier.preprocessing, f"starts from {source}, a network for classification")
+    model = load_detector(source)
+    refuse_another(model.network.architecture, network.architecture, source)
+    for name in TRAINED_SIZES:
+        theirs, own = (getattr(each.options, name) for each in (model, network))
+        if theirs != own:
+            raise ResnetlabError(f"{source} has the detector's option {name}={theirs}, and here it is {own}")
+    same = model.classes == classes
+    _load(network, model.network.state_dict(), () if same else ("regions.",))
+    kept = "kept, because the class names match" if same else "new, because the classes differ"
+    return Started(model.preprocessing, f"starts from the detector {source}; its last layers are {kept}")
+
+
+def _start_vgg(source: Path, network: FasterRCNN) -> Started:
+    """The weights of torchvision's VGG-16; ImageNet's mean and standard deviation."""
+    _load(network.trunk, read_tensors(source), ("classifier.6.",))
+    usual = Preprocessing.by_channel(Fit.square(224), IMAGENET_MEAN, IMAGENET_STD)
+    return Started(usual, f"starts from {source}, a VGG-16 for classification")
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], without: tuple[str, ...]) -> None:
+    """Copy all weights but those whose names begin with one of `without`, which stay as they are."""
+    kept = {name: value for name, value in weights.items() if not name.startswith(without or ("/",))}
+    missing, unexpected = module.load_state_dict(kept, strict=False)
+    wrong = [name for name in missing if not name.startswith(without or ("/",))] + list(unexpected)
+    if wrong:
+        raise ResnetlabError(f"the weights do not fit the network, e.g. {wrong[0]}")

@@ -1,0 +1,44 @@
+"""Tasks by name, with their options from the command line."""
+
+from collections.abc import Sequence
+
+from resnetlab.choices import TaskName
+from resnetlab.detection.options import PRESETS, DetectorOptions, parse_options
+from resnetlab.errors import ResnetlabError
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.tasks.task import Task
+
+USUAL_PRESET = {"detection-voc": "paper", "detection-coco": "coco"}
+"""The detector's preset by recipe; otherwise `small`."""
+
+
+def task_named(name: TaskName, assignments: Sequence[str] = (), recipe: str = "") -> Task:
+    """A task; `assignments` are its own options, as texts `option=value`, and `recipe` decides their defaults.
+
+    Raises:
+        ResnetlabError: an unknown option or value, options of another task, or a package that is not installed.
+    """
+    if name == CLASSIFICATION.name:
+        if assignments:
+            raise ResnetlabError(f"`detector={' '.join(assignments)}` takes no effect with the task {name}")
+        return CLASSIFICATION
+    given = parse_options(assignments)
+    is_preset = any(text.startswith("preset=") for text in assignments)
+    usual = {} if is_preset else PRESETS[USUAL_PRESET.get(recipe, "small")]
+    return detection_task(DetectorOptions(**{**usual, **given}))
+
+
+def detection_task(options: DetectorOptions) -> Task:
+    """The task of detection.
+
+    Raises:
+        ResnetlabError: a package that it needs is not installed.
+    """
+    try:
+        from resnetlab.tasks.detection import detection
+    except ModuleNotFoundError as error:
+        raise ResnetlabError(
+            f"detection needs the package {error.name}; install `resnetlab[detection]`, or in a clone run "
+            "`uv run --extra detection ...`"
+        ) from None
+    return detection(options)
