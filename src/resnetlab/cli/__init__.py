@@ -13,6 +13,7 @@ def main() -> None:
     from resnetlab.cli import (  # noqa: F401
         analysing,
         data,
+        detecting,
         embedding,
         ensembling,
         evaluation,

@@ -1,6 +1,7 @@
 """`resnetlab check-data` and `resnetlab pack`."""
 
 import sys
+from collections.abc import Iterable
 from csv import writer as csv_writer
 from itertools import groupby
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, complain, ends_in, print_table, say, watched
+from resnetlab.cli.common import as_flags, at_least_one, complain, console, ends_in, print_table, say, watched
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
 if TYPE_CHECKING:
-    from resnetlab.data.check import Finding, Report
+    from resnetlab.data.check import Report
+    from resnetlab.data.findings import Finding
 
 SHOWN = 5  # findings per kind
 CLASSES_SHOWN = 20
@@ -32,22 +34,16 @@ def check_data(
     """Decode every image and report what stops training or makes its results wrong (then the exit status is 1).
 
     Args:
-        source: A folder of images by class, a .csv of path and label, or a folder of tar shards.
+        source: A folder of images by class, a .csv of path and label, or a folder of tar shards. Of images with
+            boxes, a Pascal VOC folder, or COCO's folder or .json file.
         csv: Write all findings to this file.
         threads: Threads that decode. Default: one per core.
     """
     at_least_one(threads=threads)
     ends_in("csv", csv, ".csv")
-    from resnetlab.data.check import examine, report
-    from resnetlab.data.sources.layouts import find_images
-    from resnetlab.data.sources.splitting import LAYOUT
+    from resnetlab.data.sources.annotated import is_annotated
 
-    found = find_images(source)
-    total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
-    if not total:
-        raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
-    checked = report(found, watched(examine(found, threads), "decoding", total))
-    _counts(checked)
+    checked, total = (_with_boxes if is_annotated(source) else _by_class)(source, threads)
     if checked.sides:
         low, middle, high = checked.sides
         say(f"Shorter sides: {low:,} to {high:,} pixels, median {middle:,.0f}")
@@ -88,8 +84,11 @@ def pack(
     if not 1 <= quality <= 95:
         raise ResnetlabError(f"`quality={quality}`: it must be 1 to 95")
     from resnetlab.data.pack import pack as make_pack
+    from resnetlab.data.sources.annotated import is_annotated
     from resnetlab.data.sources.splitting import list_images
 
+    if is_annotated(source):
+        raise ResnetlabError(f"{source} has boxes; pack makes copies of images by class only")
     dataset = list_images(source)
     say(dataset.describe())
     total, unreadable = sum(map(len, dataset.splits.values())), 0
@@ -103,32 +102,77 @@ def pack(
         raise ResnetlabError(f"{unreadable:,} files could not be read and were skipped; they are named above")
 
 
-def _counts(checked: "Report") -> None:
-    from resnetlab.report.record import Table
+def _by_class(source: Path, threads: int | None) -> "tuple[Report, int]":
+    """Check images by class, and print their counts; also returns the number of images."""
+    from resnetlab.data.check import examine, report
+    from resnetlab.data.sources.layouts import find_images
+    from resnetlab.data.sources.splitting import LAYOUT
 
+    found = find_images(source)
+    total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
+    if not total:
+        raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
+    checked = report(found, watched(examine(found, threads), "decoding", total))
     splits = list(checked.counts)
     classes = sorted({label for by_class in checked.counts.values() for label in by_class})
-    rows = [
-        (label, *(f"{checked.counts[split].get(label, 0):,}" for split in splits))
-        for label in classes[:CLASSES_SHOWN]
-    ]
-    if len(classes) > CLASSES_SHOWN:
-        rows.append((f"... {len(classes) - CLASSES_SHOWN:,} more", *("" for _ in splits)))
+    rows = [(label, *(f"{checked.counts[split].get(label, 0):,}" for split in splits)) for label in classes]
     totals = [sum(checked.counts[split].values()) for split in splits]
-    rows.append((f"all {len(classes):,}", *(f"{count:,}" for count in totals)))
-    print_table(Table(("class", *(split or "images" for split in splits)), tuple(rows)))
+    _counts(tuple(split or "images" for split in splits), rows, (f"{count:,}" for count in totals))
+    return checked, total
+
+
+def _with_boxes(source: Path, threads: int | None) -> "tuple[Report, int]":
+    """Check images with boxes, and print their counts; also returns the number of images."""
+    from resnetlab.data.check import examine
+    from resnetlab.data.check_boxes import images_of, report_boxes
+    from resnetlab.data.sources.annotated import read_annotations
+
+    found = read_annotations(source)
+    images = images_of(found)
+    total = sum(len(files) for by_class in images.splits.values() for files in by_class.values())
+    checked = report_boxes(found, watched(examine(images, threads), "decoding", total))
+    splits = list(checked.counts)
+    rows = [
+        (label, *(f"{part[split][label]:,}" for split in splits for part in (checked.counts, checked.containing)))
+        for label in dict.fromkeys(found.classes)
+    ]
+    totals = [(sum(checked.counts[split].values()), checked.images[split]) for split in splits]
+    header = tuple(f"{split or ''} {what}".strip() for split in splits for what in ("boxes", "images"))
+    _counts(header, rows, (f"{count:,}" for pair in totals for count in pair))
+    return checked, total
+
+
+def _counts(columns: tuple[str, ...], rows: list[tuple[str, ...]], totals: Iterable[str]) -> None:
+    from resnetlab.report.record import Table
+
+    shown = rows[:CLASSES_SHOWN]
+    if len(rows) > CLASSES_SHOWN:
+        shown.append((f"... {len(rows) - CLASSES_SHOWN:,} more", *("" for _ in columns)))
+    shown.append((f"all {len(rows):,}", *totals))
+    print_table(Table(("class", *columns), tuple(shown)))
 
 
 def _show(kind: str, findings: "list[Finding]") -> None:
-    from resnetlab.data.check import KINDS
+    from resnetlab.data.findings import KINDS
 
     weight, advice = KINDS[kind]
-    say(f"{HEADINGS[weight]}: {kind}, {len(findings):,} time{'s' * (len(findings) != 1)}: {advice}")
+    _fitted(f"{HEADINGS[weight]}: {kind}, {len(findings):,} time{'s' * (len(findings) != 1)}", advice, "    ")
     for finding in findings[:SHOWN] if weight != "note" else findings[:1]:
-        say(f"    {finding.file}" + (f": {finding.detail}" if finding.detail else ""))
+        _fitted(f"    {finding.file}", finding.detail, "        ")
     hidden = len(findings) - (SHOWN if weight != "note" else 1)
     if hidden > 0:
         say(f"    and {hidden:,} more; --csv FILE lists them all")
+
+
+def _fitted(text: str, detail: str, indent: str) -> None:
+    """Print a text and its detail on one line, or on two if that is too wide for the terminal."""
+    line = f"{text}: {detail}" if detail else text
+    if len(as_flags(line)) <= console.width:
+        say(line)
+        return
+    say(f"{text}:" if detail else text)
+    if detail:
+        say(indent + detail)
 
 
 def _write(path: Path, findings: "tuple[Finding, ...]") -> None:

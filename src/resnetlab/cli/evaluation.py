@@ -61,24 +61,54 @@ def evaluate(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
     /,
     *,
-    protocol: ProtocolName = "center",
+    protocol: ProtocolName | None = None,
     scales: tuple[int, ...] = (),
     out: Path | None = None,
+    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
+    with_: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="MODEL ...", help_behavior_hint="")] = (),
     on: TestData = TestData(),
     settings: TestSettings = TestSettings(),
 ) -> None:
-    """Test a network under one of the paper's protocols, with the preprocessing of its model file.
+    """Test a network under one of the paper's protocols, or a detector, with the preprocessing of its model file.
 
     Args:
         model: A run folder, a model file, or weights of another library.
         protocol: center: one centre crop; ten-crop: four corners and centre, also mirrored; dense: the whole image at
-            several scales, fully convolutionally.
-        scales: Shorter sides in pixels for dense. Default: 224 256 384 480 640, scaled with the model's crop size.
+            several scales, fully convolutionally. Default: center.
+        scales: Shorter sides in pixels for dense, and for multi-scale testing of a detector. Default for dense: 224
+            256 384 480 640, scaled with the model's crop size.
         out: Write numbers, predictions, scores, tables by class and pictures to this folder.
+        detector: Of a detector, other options of testing, e.g. refine=yes nms=0.5.
+        with_: Of a detector, more detectors of the same classes, as an ensemble.
         on: The test data.
         settings: How testing is executed.
     """
     at_least_one(settings)
+    from resnetlab.models.modelfile import task_of
+
+    if task_of(model) == "detection":
+        from resnetlab.cli.detecting import evaluate_detector
+
+        if protocol:
+            raise ResnetlabError(f"`protocol={protocol}` takes no effect with a detector; see `detector`")
+        several = (f"scales={','.join(map(str, scales))}",) if scales else ()
+        evaluate_detector((model, *with_), on, settings, (*detector, *several), out)
+        return
+    if detector or with_:
+        name = "detector" if detector else "with"
+        raise ResnetlabError(f"`{name}` takes no effect with a model for classification")
+    test_classifier(model, protocol or "center", scales, out, on, settings)
+
+
+def test_classifier(
+    model: Path,
+    protocol: ProtocolName,
+    scales: tuple[int, ...],
+    out: Path | None,
+    on: TestData,
+    settings: TestSettings,
+) -> None:
+    """Test a network for classification under a protocol."""
     import torch
 
     from resnetlab.evaluation.evaluate import images_for
@@ -92,7 +122,7 @@ def evaluate(
     trained = read_model(model)
     fit = trained.preprocessing.fit
     chosen = chosen_protocol(protocol, fit, scales)
-    source, data_dir = _source(model, trained, on)
+    source, data_dir = source_of(model, trained.provenance, on)
     images = images_for(trained, source, data_dir, on.split, on.on_bad, settings.workers)
     if protocol == "dense" and min(trained.network.map_size(*fit.crop)) < SMALL_MAP:
         complain(
@@ -191,16 +221,21 @@ def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: s
         complain(f"Guessing gives the same error. {likely_cause(found)}")
 
 
-def _source(model: Path, trained: "Model", on: TestData) -> tuple[str, Path]:
+def source_of(model: Path, provenance: dict[str, Any], on: TestData) -> tuple[str, Path]:
+    """The name or path of the test data, and the folder of downloaded data.
+
+    Raises:
+        ResnetlabError: neither the options nor the model say it.
+    """
     from resnetlab.data.named import NAMED
     from resnetlab.runs.folder import read_settings
 
     source, data_dir = on.data, on.data_dir
-    if model.is_dir() and "imported" not in trained.provenance:
+    if model.is_dir() and "imported" not in provenance:
         settings = read_settings(model)
         source, data_dir = source or settings["source"], data_dir or Path(settings["data_dir"])
     if source is None:
-        source = trained.provenance.get("data", {}).get("name")
+        source = provenance.get("data", {}).get("name")
         if source not in NAMED:
             known = f"was trained on {source}" if source else "does not say what it was trained on"
             raise ResnetlabError(f"{model} {known}; give the data set to test on with `data`")

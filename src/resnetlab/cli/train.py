@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from resnetlab.choices import OnBad
+from resnetlab.choices import OnBad, TaskName
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, console, main_process, print_table, say
 from resnetlab.cli.option_groups import NetworkOptions
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def train(
     *,
     data: Annotated[str, tyro.conf.arg(metavar="NAME-OR-PATH")],
+    task: TaskName | None = None,
     network: str | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None,
     narrow: int | None = None,
@@ -28,6 +29,7 @@ def train(
     on_bad: OnBad | None = None,
     data_dir: Path | None = None,
     tensorboard: bool = False,
+    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
     variant: NetworkOptions = NetworkOptions(),  # noqa: B008 -- frozen
     recipe: RecipeOptions = RecipeOptions(),  # noqa: B008 -- frozen
     settings: Settings = Settings(),  # noqa: B008
@@ -38,7 +40,8 @@ def train(
 
     Args:
         data: digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a
-            folder of tar shards.
+            folder of tar shards. For detection digit-scenes, or a folder with boxes as in Pascal VOC or COCO.
+        task: What is learned. Default: detection if the data has boxes, otherwise classification.
         network: A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all.
             Default: the network of --from.
         from_: Start from a model file, a finished run or weights of another library. The last layer is kept if the
@@ -48,6 +51,7 @@ def train(
         out: The run folder. Default: a folder in runs/ with a name from these options.
         on_bad: Stop at an unreadable file, or skip and count it. Default: stop.
         data_dir: Folder of cifar10 and cifar100, also for downloads. Default: data.
+        detector: Options of the detector, e.g. preset=paper context=yes anchor_sizes=64,128,256.
         tensorboard: Also write the curves for TensorBoard into the run folder.
         variant: Options of the network, in addition to those in its name.
         recipe: How the network is trained.
@@ -56,16 +60,19 @@ def train(
     at_least_one(recipe, settings, narrow=narrow)
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
-    from resnetlab.data.named import DataSource
-    from resnetlab.models.importing import read_model
+    from resnetlab.data.named import DataSource, task_for
+    from resnetlab.models.starting import architecture_of
     from resnetlab.runs.run import run
     from resnetlab.runs.settings import crowded
     from resnetlab.runs.spec import RunSpec, default_recipe, network_of
+    from resnetlab.tasks.named import task_named
     from resnetlab.training.resolve import describe, is_resident, resolve
 
-    start = read_model(from_).network.architecture if from_ else None
+    kind = task or task_for(data)
+    start = architecture_of(from_) if from_ else None
     chosen = network_of(network, start, **vars(variant), narrow=narrow)
-    usual = default_recipe(data, chosen, started=from_ is not None)
+    usual = default_recipe(data, chosen, from_ is not None, kind)
+    made = task_named(kind, detector, recipe.name or usual)
     resident = is_resident(recipe, usual)
     size = recipe.image_size if resident else None
     source = DataSource(data, data_dir or Path("data"), size, on_bad or "stop")
@@ -73,7 +80,7 @@ def train(
     dataset = source.load(resident)
     say(dataset.describe())
     resolved = resolve(recipe, usual, len(dataset.train), started=from_ is not None)
-    spec = RunSpec(chosen, source, resolved.recipe, seed, from_)
+    spec = RunSpec(chosen, source, resolved.recipe, seed, from_, made)
     folder = out or Path("runs") / spec.folder_name
     for note in resolved.notes:
         say(note[0].upper() + note[1:])
@@ -89,18 +96,17 @@ def train(
 
 def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
     """Print the table of a finished run; write its curves and its evaluation by class."""
-    from resnetlab.cli.evaluation import evaluation_of_run
+    from resnetlab.cli import detecting, evaluation
     from resnetlab.experiments.depth import error_table
     from resnetlab.experiments.learning_curves import run_figure
     from resnetlab.report.figures import draw
     from resnetlab.runs.finished import finished_runs
     from resnetlab.runs.folder import picture_file
-    from resnetlab.tasks.classification import CLASSIFICATION
 
     if main_process:
         (finished,) = finished_runs([folder]).values()
         print_table(error_table([finished]))
         draw(run_figure(finished), picture_file(folder))
-    if spec.task == CLASSIFICATION:
-        evaluation_of_run(folder, settings)
+    evaluations = {"classification": evaluation.evaluation_of_run, "detection": detecting.evaluation_of_run}
+    evaluations[spec.task.name](folder, settings)
     say(f"Model, curves, metrics, sample of training images, evaluation by class: {folder}")

@@ -137,24 +137,39 @@ def predict_(
     /,
     *,
     csv: Path | None = None,
-    top: int = 5,
+    out: Path | None = None,
+    top: int | None = None,
     engine: EngineName | None = None,
     precision: EnginePrecision = "auto",
     settings: InferenceSettings = InferenceSettings(),  # noqa: B008 -- frozen
 ) -> None:
-    """Print the most likely classes of images, with the preprocessing of the model file.
+    """Print the most likely classes of images, or the objects in them, with the preprocessing of the model file.
 
     Args:
         model: A run folder, a model file, weights of another library, or an ONNX file from `resnetlab export`.
         images: Image files, and folders that are searched at any depth.
         csv: Write the predictions to this file instead of printing them.
-        top: Classes per image.
+        out: Of a detector, write the pictures with boxes to this folder.
+        top: Classes per image. Default: 5.
         engine: Default: torch, or onnxruntime for an ONNX file.
         precision: auto uses bfloat16 on hardware with matrix units for it.
         settings: How the network is run.
     """
     at_least_one(settings, top=top)
     ends_in("csv", csv, ".csv")
+    from resnetlab.models.modelfile import task_of
+
+    if task_of(model) == "detection":
+        from resnetlab.cli.detecting import LIKELY, find
+
+        for name, given in (("top", top), ("engine", engine), ("precision", precision != "auto")):
+            if given:
+                raise ResnetlabError(f"`{name}` takes no effect with a detector")
+        find(model, images, out, csv, None, LIKELY, (), (), settings)
+        return
+    if out:
+        raise ResnetlabError("`out` is for the pictures of a detector; `csv` takes the classes")
+    top = top or 5
     from resnetlab.data.class_names import spoken
     from resnetlab.inference.engines import open_engine
     from resnetlab.inference.predict import Unreadable, find_images, predict

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import simplejpeg
 from PIL import Image
@@ -17,60 +16,20 @@ from PIL import Image
 from resnetlab.data.ahead import in_order
 from resnetlab.data.dataset import File
 from resnetlab.data.decode import JPEG, ORIENTATION
+from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
 from resnetlab.data.preprocessing import is_image, open_image
 from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
 
-Weight = Literal["stops", "misleads", "note"]
-SMALL = 32  # pixels
+SIDEWAYS = 5, 6, 7, 8  # EXIF orientations that exchange width and height
 UNBALANCED = 10  # ratio of the largest to the smallest class
-BLANKS = dict.fromkeys(map(ord, " -_"))
-KINDS: dict[str, tuple[Weight, str]] = {
-    "unreadable": ("stops", "training stops at such a file; remove or repair it, or train with `on_bad=skip`"),
-    "one class": ("stops", "training needs two class folders or more; is this the parent of the right folder?"),
-    "empty class": ("stops", "add images, or remove the folder"),
-    "class of one image": ("stops", "a class needs two different images, one for testing; add some"),
-    "class in only one split": ("stops", "use the same class names in all splits"),
-    "same image in two splits": ("misleads", "the test error would be too low; keep it in one split"),
-    "same image in two classes": ("misleads", "one of the labels is wrong; keep it in one class"),
-    "class names alike": ("misleads", "they differ only in case, spaces, - and _; are they one class?"),
-    "damaged": ("note", "readable, but some pixels are wrong"),
-    "same image twice in a class": ("note", "training and tests count it twice"),
-    "content is not what the suffix says": ("note", "the content decides how it is read"),
-    "grey": ("note", "read as RGB"),
-    "CMYK": ("note", "read as RGB; colours may be off"),
-    "palette": ("note", "read as RGB"),
-    "alpha": ("note", "transparency is dropped"),
-    "16 bit": ("note", "only the upper 8 bits are read"),
-    "rotated by EXIF": ("note", "rotated upright"),
-    "several frames": ("note", "only the first is read"),
-    "tiny": ("note", f"a side is shorter than {SMALL} pixels"),
-    "hidden": ("note", "not read"),
-    "not an image": ("note", "not read"),
-    "outside of the classes": ("note", "not read"),
-    "unbalanced": ("note", "`balance=loss` or `balance=sampling` compensates for it"),
-}
 MODES = {"L": "grey", "LA": "grey", "1": "grey", "CMYK": "CMYK", "YCCK": "CMYK", "P": "palette", "PA": "palette"}
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One problem, of one of `KINDS`, and its file."""
-
-    kind: str
-    file: str
-    detail: str = ""
-
-    @property
-    def weight(self) -> Weight:
-        """Whether it stops training, makes results misleading, or is only a note."""
-        return KINDS[self.kind][0]
-
-
-@dataclass(frozen=True)
 class Seen:
-    """One image file: split, class, hash of its content, its size if it is readable, and its problems."""
+    """One image file: split, class, hash of its content, its upright size if it is readable, and its problems."""
 
     split: str | None
     label: str
@@ -113,11 +72,20 @@ def report(found: Found, seen: Iterable[Seen]) -> Report:
         split: {label: len(files) for label, files in by_class.items()} for split, by_class in found.splits.items()
     }
     findings = [finding for each in seen for finding in each.findings]
-    findings += [*_classes(found, counts), *_duplicates(seen), *_too_few(found, seen), *_strays(found)]
-    order = list(KINDS)
-    findings.sort(key=lambda finding: (order.index(finding.kind), finding.file))
+    findings += [*_classes(found, counts), *duplicates(seen), *_too_few(found, seen), *_strays(found)]
+    return Report(counts, in_report_order(findings), shorter_sides(seen))
+
+
+def in_report_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """By kind, the worst first, then by file."""
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    return tuple(sorted(findings, key=lambda finding: (order[finding.kind], finding.file)))
+
+
+def shorter_sides(seen: Iterable[Seen]) -> tuple[int, float, int] | None:
+    """The least, the median and the greatest shorter side of the readable images."""
     sides = [min(each.size) for each in seen if each.size]
-    return Report(counts, tuple(findings), (min(sides), float(median(sides)), max(sides)) if sides else None)
+    return (min(sides), float(median(sides)), max(sides)) if sides else None
 
 
 def _examine(place: tuple[str | None, str, File]) -> Seen:
@@ -154,11 +122,12 @@ def _oddities(data: bytes, name: str) -> tuple[list[Finding], tuple[int, int]]:
             kinds["alpha"] = mode
         if mode.startswith("I"):
             kinds["16 bit"] = mode
-        if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+        turned = image.getexif().get(ORIENTATION, 1)
+        if turned != 1:
             kinds["rotated by EXIF"] = f"orientation {turned}"
         if getattr(image, "n_frames", 1) > 1:
             kinds["several frames"] = ""
-        size = image.size
+        size = image.size[::-1] if turned in SIDEWAYS else image.size
     usual = SUFFIXES.get("JPEG" if form == "MPO" else form)
     if usual and Path(name).suffix.lower() not in usual:
         kinds["content is not what the suffix says"] = f"{form} content"
@@ -187,16 +156,21 @@ def _classes(found: Found, counts: dict[str | None, dict[str, int]]) -> Iterator
                 like = difflib.get_close_matches(label, classes - {label}, n=1, cutoff=0.7)
                 hint = f"; is it {like[0]}?" if like else ""
                 yield Finding("class in only one split", label, f"only in {', '.join(where)}{hint}")
-    alike = defaultdict(set)
-    for by_class in counts.values():
-        for label in by_class:
-            alike[label.casefold().translate(BLANKS)].add(label)
-    for labels in alike.values():
-        if len(labels) > 1:
-            yield Finding("class names alike", ", ".join(sorted(labels)))
+    yield from alike(label for by_class in counts.values() for label in by_class)
 
 
-def _duplicates(seen: list[Seen]) -> Iterator[Finding]:
+def alike(labels: Iterable[str]) -> Iterator[Finding]:
+    """Class names that differ only in case, spaces, - and _."""
+    same = defaultdict(set)
+    for label in labels:
+        same[label.casefold().translate(BLANKS)].add(label)
+    for names in same.values():
+        if len(names) > 1:
+            yield Finding("class names alike", ", ".join(sorted(names)))
+
+
+def duplicates(seen: Iterable[Seen]) -> Iterator[Finding]:
+    """Files of the same content."""
     groups: dict[bytes, list[Seen]] = defaultdict(list)
     for each in seen:
         if each.digest:

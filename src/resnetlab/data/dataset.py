@@ -137,6 +137,7 @@ class Dataset:
     """A data set by split; all splits use the same storage. `note` says how it was split, if not officially.
 
     `unreadable` lists the files that were skipped. `made_from` is the fingerprint of the source data, if known.
+    For COCO's file of results, `category_ids` has the id of each class, and `image_ids` that of each file by name.
     """
 
     name: str
@@ -147,6 +148,8 @@ class Dataset:
     note: str = ""
     unreadable: tuple[str, ...] = ()
     made_from: str = ""
+    category_ids: tuple[int, ...] = ()
+    image_ids: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -182,10 +185,13 @@ class Dataset:
         shape = self.image_shape
         validation = f"{len(self.validation):,} validation " if self.validation is not None else ""
         pixels = f" of {shape[2]}x{shape[1]} pixels, {shape[0]} channel{'s' * (shape[0] > 1)}" if shape else ""
+        if self.has_boxes:
+            pixels = f" with {sum(_boxes(split) for split in self.splits.values()):,} boxes"
         skipped = f"; {len(self.unreadable):,} unreadable, skipped" if self.unreadable else ""
         counts = f"{len(self.train):,} training, {validation}and {len(self.test):,} test images{pixels}"
         counts = counts if validation else counts.replace(", and", " and")
-        return f"{self.name}: {counts}, {len(self.classes)} classes; {self.split_note}{skipped}"
+        several = "es" * (len(self.classes) != 1)
+        return f"{self.name}: {counts}, {len(self.classes)} class{several}; {self.split_note}{skipped}"
 
     def fingerprint(self) -> str:
         """Hash of classes, training and test images (pixels in memory: content; files: names and sizes).
@@ -260,6 +266,10 @@ class Dataset:
     def with_splits(self, splits: Mapping[str, Split]) -> "Dataset":
         """A copy with other splits, e.g. in another storage."""
         return replace(self, train=splits["train"], test=splits["test"], validation=splits.get("validation"))
+
+
+def _boxes(split: Split) -> int:
+    return len(split.boxes.classes) if isinstance(split, Files) and split.boxes is not None else 0
 
 
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnetlab.choices import OnBad
+from resnetlab.choices import OnBad, TaskName
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import Fit
+from resnetlab.data.sources.annotated import is_annotated, list_annotated
 from resnetlab.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
+from resnetlab.data.sources.digit_scenes import digit_scenes
 from resnetlab.data.sources.digits import digits
 from resnetlab.data.sources.layouts import is_listed
 from resnetlab.data.sources.resident import load_folder, load_npz
@@ -24,18 +26,21 @@ class Named:
     """Default recipe for CIFAR networks."""
     deep_recipe: str
     """Default recipe for 110 layers or more, where the paper uses warm-up (Section 4.2)."""
+    downloaded: bool = False
+    boxes: bool = False
 
 
 NAMED = {
     "digits": Named(lambda data_dir: digits(), "digits", "digits"),
-    "cifar10": Named(lambda data_dir: load_cifar(CIFAR10, data_dir), "cifar", "cifar-warmup"),
-    "cifar100": Named(lambda data_dir: load_cifar(CIFAR100, data_dir), "cifar", "cifar-warmup"),
+    "digit-scenes": Named(lambda data_dir: digit_scenes(), "digit-scenes", "digit-scenes", boxes=True),
+    "cifar10": Named(lambda data_dir: load_cifar(CIFAR10, data_dir), "cifar", "cifar-warmup", downloaded=True),
+    "cifar100": Named(lambda data_dir: load_cifar(CIFAR100, data_dir), "cifar", "cifar-warmup", downloaded=True),
 }
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where images come from: a name, or the path of an .npz file, a folder, a .csv or a .tar file.
+    """Where images come from: a name, or the path of an .npz file, a folder, a .csv, a .tar or a .json file.
 
     `data_dir` is where named data sets are stored or downloaded to. `image_size` is the side in pixels of the square
     that image files in memory are scaled and cropped to. Unreadable files raise, or are skipped and listed.
@@ -58,31 +63,41 @@ class DataSource:
         Raises:
             ResnetlabError: names the option.
         """
-        files = self.name not in NAMED and is_listed(Path(self.name))
+        named, path = NAMED.get(self.name), Path(self.name)
+        boxes = named.boxes if named else is_annotated(path)
+        files = named is None and (boxes or is_listed(path))
+        only = "the classification of image files; other images keep their size"
         for option, said, holds, what in (
             ("on_bad", on_bad, files, "image files"),
-            ("workers", workers, not resident, "image files"),
-            ("data_dir", data_dir, self.name in NAMED and self.name != "digits", "cifar10 and cifar100"),
-            ("image_size", self.image_size is not None, files, "image files; other images keep their size"),
+            ("workers", workers, boxes or not resident, "image files"),
+            ("data_dir", data_dir, named is not None and named.downloaded, "cifar10 and cifar100"),
+            ("image_size", self.image_size is not None, files and not boxes, only),
         ):
             if said and not holds:
                 raise ResnetlabError(f"`{option}` takes no effect with {self.name}; it is for {what}")
 
     def load(self, resident: bool = True) -> Dataset:
-        """The data set in memory, or as files that are read, scaled and cropped on demand.
+        """The data set in memory, or as files that are read, scaled and cropped on demand. With boxes it is files.
 
         Raises:
             ResnetlabError: it cannot be read.
         """
-        if resident:
-            fit = Fit.square(self.image_size) if self.image_size else None
-            return load(self.name, self.data_dir, fit, self.on_bad)
         path = Path(self.name)
-        return list_images(path) if is_listed(path) else load(self.name, self.data_dir).as_files()
+        if not resident and self.name not in NAMED and is_listed(path) and not is_annotated(path):
+            return list_images(path)
+        fit = Fit.square(self.image_size) if resident and self.image_size else None
+        found = load(self.name, self.data_dir, fit, self.on_bad)
+        return found.as_files() if found.resident and not resident else found
+
+
+def task_for(source: str) -> TaskName:
+    """The task that a data set is for: detection if it has boxes."""
+    boxes = NAMED[source].boxes if source in NAMED else is_annotated(Path(source))
+    return "detection" if boxes else "classification"
 
 
 def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
-    """Load a data set into memory, by name or from an .npz file, a folder, a .csv or a .tar file.
+    """Load a data set into memory, by name or from an .npz file, a folder, a .csv or a .tar file; list boxes.
 
     `data_dir` is where named data sets are stored or downloaded to; `fit` scales and crops images of any size.
 
@@ -92,10 +107,14 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_
     if source in NAMED:
         return NAMED[source].load(data_dir)
     path = Path(source)
+    if is_annotated(path):
+        return list_annotated(path)
     if is_listed(path):
         return load_folder(path, fit, on_bad)
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
     if path.exists():
-        raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv or .npz or .tar file")
+        raise ResnetlabError(
+            f"{path} is neither a folder of images by class nor a .csv or .npz or .tar or .json file"
+        )
     raise ResnetlabError(f"there is no data set, file or folder {source!r}: {near_matches(source, NAMED)}")

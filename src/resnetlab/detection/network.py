@@ -12,6 +12,7 @@ from resnetlab.detection.options import DetectorOptions
 from resnetlab.detection.proposals import ProposalNetwork
 from resnetlab.detection.regions import Regions, pooled
 from resnetlab.networks.architecture import Architecture
+from resnetlab.networks.inference import fused
 from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
 from resnetlab.networks.vgg import POOLED, VGG
 
@@ -112,6 +113,12 @@ class FasterRCNN(nn.Module):
         with torch.random.fork_rng(devices):
             torch.manual_seed(images.key)
             return torch.stack(self.losses(images))
+
+    def fuse(self) -> None:
+        """Fuse convolution, batch normalisation and ReLU for tests on a processor; it cannot be trained any more."""
+        self.eval()
+        if isinstance(self.body, ResidualBody):
+            self.body.network = fused(self.body.network)
 
     def losses(self, images: Images) -> tuple[Tensor, ...]:
         """The losses of images with boxes, by a random sample of anchors and of proposals."""

@@ -87,7 +87,7 @@ class RunSpec:
         changed = sorted(changed_fields(self.recipe).items())
         fields = f"-{hashlib.sha256(repr(changed).encode()).hexdigest()[:6]}" if changed else ""
         size = f"-{self.data.image_size}px" if self.data.image_size and self.recipe.resident else ""
-        task = "" if self.task.name == CLASSIFICATION.name else f"{self.task.name}-"
+        task = "" if self.task.name == CLASSIFICATION.name else f"{self.task.folder_name}-"
         begun = f"-from-{self.start.stem}" if self.start else ""
         recipe = f"{self.recipe.name}{fields}-{self.recipe.iterations}"
         return f"{task}{self.data.stem}{size}-{self.architecture}-{recipe}-seed{self.seed}{begun}"

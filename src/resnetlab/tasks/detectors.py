@@ -60,6 +60,8 @@ class Detectors:
         models = tuple(load_detector(path).with_test(options) for path in paths)
         for model in models:
             model.network.to(device).to(memory_format=torch.channels_last)
+            if device.type == "cpu":
+                model.network.fuse()
         return cls(models)
 
     @property

@@ -1,5 +1,6 @@
 """A task: its network, batches, loss, metrics, test, and what is saved."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,6 +123,13 @@ class Task:
         found: dict[str, Any] = {"name": self.name, "metrics": [asdict(metric) for metric in self.metrics]}
         found |= {"training": asdict(self.shown_in_training)} if self.tallied else {}
         return found | ({"options": asdict(self.options)} if self.options is not None else {})
+
+    @property
+    def folder_name(self) -> str:
+        """The task in folder names, with a hash of its options: `detection-1a2b3c`."""
+        if self.options is None:
+            return self.name
+        return f"{self.name}-{hashlib.sha256(repr(self.options).encode()).hexdigest()[:6]}"
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
         """Check the recipe's fields and the data.

@@ -94,7 +94,7 @@ DETECTION_FINETUNE = replace(
     schedule="cosine",
     weight_decay=1e-4,
     ramp_up=200,
-    report_every=1000,
+    report_every=2500,
 )
 DETECTION = replace(
     DETECTION_FINETUNE,

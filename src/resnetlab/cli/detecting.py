@@ -1,0 +1,303 @@
+"""What `evaluate`, `predict` and `train` do for detection, and `resnetlab detect`."""
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from resnetlab.choices import DeviceName
+from resnetlab.cli.command import command
+from resnetlab.cli.common import at_least_one, complain, ends_in, main_process, print_table, say, watched
+from resnetlab.cli.option_groups import InferenceSettings
+from resnetlab.errors import ResnetlabError
+
+if TYPE_CHECKING:
+    from resnetlab.cli.evaluation import TestData, TestSettings
+    from resnetlab.detection.model import DetectionModel
+    from resnetlab.runs.settings import Settings
+    from resnetlab.tasks.detection import Found
+    from resnetlab.tasks.detectors import DetectionSet, Detectors, Measured
+
+PICTURES = 12
+SHOWN = 5  # objects named per image
+LIKELY = 0.5  # least score in pictures and on the terminal
+
+
+@command
+def detect(
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES-or-FOLDER", help_behavior_hint="")
+    ],
+    /,
+    *,
+    out: Path | None = None,
+    csv: Path | None = None,
+    json: Path | None = None,
+    score: float = LIKELY,
+    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
+    with_: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="MODEL ...", help_behavior_hint="")] = (),
+    settings: InferenceSettings = InferenceSettings(),  # noqa: B008 -- frozen
+) -> None:
+    """Find objects in images with a trained detector; `predict` does the same.
+
+    Args:
+        model: A run folder or a model file of detection.
+        images: Image files, and folders that are searched at any depth.
+        out: Write the pictures with boxes to this folder.
+        csv: Write the boxes to this file: image, class, score, corners in pixels.
+        json: Write the boxes to this file in COCO's format of results.
+        score: Least score of an object, from 0 to 1.
+        detector: Other options of testing, e.g. refine=yes nms=0.5.
+        with_: More detectors of the same classes, as an ensemble.
+        settings: How the network is run.
+    """
+    find(model, images, out, csv, json, score, tuple(detector), tuple(with_), settings)
+
+
+def find(
+    model: Path,
+    images: tuple[Path, ...],
+    out: Path | None,
+    csv: Path | None,
+    json: Path | None,
+    score: float,
+    options: tuple[str, ...],
+    others: tuple[Path, ...],
+    settings: InferenceSettings,
+) -> None:
+    """Find objects in images, and print or write them."""
+    at_least_one(settings)
+    ends_in("csv", csv, ".csv")
+    ends_in("json", json, ".json")
+    if not 0 <= score < 1:
+        raise ResnetlabError(f"`score={score:g}`: it must be at least 0 and less than 1")
+    if settings.batch_size is not None:
+        raise ResnetlabError("`batch_size` takes no effect in detection: images have sizes of their own")
+    from resnetlab.data.boxes import Detections
+    from resnetlab.inference.predict import find_images
+    from resnetlab.report.detection_files import drawn, write_coco, write_csv
+    from resnetlab.tasks.detectors import find_in_files
+
+    if out is not None and out.is_file():
+        raise ResnetlabError(f"{out} is a file; give a folder for the pictures with `out`")
+    paths = find_images(images)
+    detectors = read_detectors((model, *others), options, settings.device, settings.threads, score)
+    skipped: set[str] = set()
+    found: dict[str, Detections] = {}
+    began = time.perf_counter()
+    for path, detections in watched(find_in_files(detectors, paths, None, skipped), "detecting", len(paths)):
+        found[str(path)] = detections
+        if not (csv or json):
+            say(f"{path}: {_in_words(detections, detectors.classes)}")
+        if out is not None:
+            _draw(out, path, drawn(_opened(path), detections, detectors.classes))
+    seconds = time.perf_counter() - began
+    if csv:
+        write_csv(csv, found, detectors.classes)
+    if json:
+        write_coco(json, found, {}, ())
+    places = ", ".join(str(place) for place in (csv, json, out) if place)
+    count, boxes = len(found), sum(map(len, found.values()))
+    say(
+        f"{boxes:,} object{'s' * (boxes != 1)} in {count:,} image{'s' * (count != 1)} in {seconds:.1f} s, "
+        f"{count / seconds:.1f} images/s" + (f": {places}" if places else "")
+    )
+    for name in sorted(skipped):
+        complain(f"{name} is not a readable image; repair or remove it")
+    if skipped:
+        raise ResnetlabError(f"{len(skipped):,} of {len(paths):,} files could not be read; they are named above")
+
+
+def read_detectors(
+    paths: tuple[Path, ...],
+    options: tuple[str, ...],
+    device: DeviceName,
+    threads: int | None,
+    score: float | None = None,
+) -> "Detectors":
+    """The detectors with other options of testing.
+
+    Raises:
+        ResnetlabError: see `Detectors.read`; or `resnetlab[detection]` is not installed.
+    """
+    import torch
+
+    from resnetlab.detection.options import DetectorOptions, parse_options
+    from resnetlab.models.modelfile import CLASSIFICATION, task_of
+    from resnetlab.runs.settings import choose_device
+    from resnetlab.tasks.named import detection_task
+    from resnetlab.training.distributed import World
+
+    detection_task(DetectorOptions())  # raises if a package is missing
+    if threads:
+        torch.set_num_threads(threads)
+    for path in paths:
+        if path.exists() and task_of(path) == CLASSIFICATION:
+            raise ResnetlabError(f"{path} is no detector; `resnetlab predict` takes models for classification")
+    given = parse_options(options)
+    if score is not None and "score" not in given:
+        given["score"] = score
+    from resnetlab.tasks.detectors import Detectors
+
+    return Detectors.read(paths, given, World.here().device(choose_device(device).type))
+
+
+def evaluate_detector(
+    paths: tuple[Path, ...],
+    on: "TestData",
+    settings: "TestSettings",
+    options: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Measure a detector, or several together, on a split of images with boxes."""
+    if settings.precision != "float32":
+        raise ResnetlabError("`precision` takes no effect in detection, which is in float32")
+    if settings.batch_size is not None:
+        raise ResnetlabError("`batch_size` takes no effect in detection: images have sizes of their own")
+    from resnetlab.cli.evaluation import source_of
+    from resnetlab.report.detection_files import check_folder
+    from resnetlab.tasks.detectors import find_all, images_with_boxes, measure
+    from resnetlab.training.distributed import joined
+
+    if out:
+        check_folder(out)
+    detectors = read_detectors(paths, options, settings.device, settings.threads)
+    model = detectors.models[0]
+    images = images_with_boxes(model, *source_of(paths[0], model.provenance, on), on.split)
+    with joined(detectors.device):
+        began = time.perf_counter()
+        watch = lambda items, total: watched(items, "detecting", total)
+        found = find_all(detectors, images, settings.workers, on.on_bad, watch)
+        seconds = time.perf_counter() - began
+    measured = measure(found, len(detectors.classes))
+    tell(detectors, images, found, measured)
+    say(f"{len(found.numbers):,} images in {seconds:.1f} s, {len(found.numbers) / seconds:.1f} images/s")
+    if images.skipped:
+        complain(
+            f"{len(images.skipped):,} files could not be read and are not counted, {min(images.skipped)} among them"
+        )
+    if out and main_process:
+        write(out, detectors, images, found, measured)
+        say(f"Numbers, detections (CSV and COCO's JSON) and pictures: {out}")
+
+
+def evaluation_of_run(folder: Path, settings: "Settings") -> None:
+    """Evaluate a finished run's detector on its test images into its folder, unless this was done."""
+    from resnetlab.cli.evaluation import TestData, TestSettings
+    from resnetlab.runs.folder import evaluation_folder
+
+    if evaluation_folder(folder).exists():
+        return
+    how = TestSettings(device=settings.device, threads=settings.threads, workers=settings.workers)
+    evaluate_detector((folder,), TestData(on_bad="skip"), how, (), evaluation_folder(folder))
+
+
+def tell(detectors: "Detectors", images: "DetectionSet", found: "Found", measured: "Measured") -> None:
+    """Print the average precision by each rule, each named, over all classes and by class."""
+    from resnetlab.report.record import Table
+
+    model, coco = detectors.models[0], measured.coco
+    several = f"{len(detectors.models)} detectors together" if len(detectors.models) > 1 else title(model)
+    counts = f"{len(found.numbers):,} images, {_boxes(images):,} boxes"
+    say(f"{several} on {images.dataset.name}, {images.split}: {counts}")
+    say(
+        f"COCO, 101 points: AP50 {_share(coco.ap50)} %, AP75 {_share(coco.ap75)} %, "
+        f"AP (IoU 0.5 to 0.95) {_share(coco.ap)} %"
+    )
+    say(
+        f"Pascal VOC, IoU 0.5: mAP {_share(measured.voc07_mean)} % by 11 points (VOC 2007), "
+        f"{_share(measured.voc10_mean)} % by area (VOC 2010 and later)"
+    )
+    rows = []
+    for k, name in enumerate(detectors.classes):
+        boxes = int(measured.matches[k].positives.sum())
+        values = (coco.class_ap50[k], coco.class_ap[k], measured.voc07[k], measured.voc10[k])
+        if boxes:
+            rows.append((name, f"{boxes:,}", *map(_share, values)))
+    header = ("class", "boxes", "AP50 %", "AP %", "11 points %", "area %")
+    print_table(Table(header, tuple(rows), about(model)))
+
+
+def title(model: "DetectionModel") -> str:
+    """The network, with its width."""
+    row = model.network.architecture
+    return f"Faster R-CNN, {row.title}" + (f" of 1/{row.narrow} width" if row.narrow > 1 else "")
+
+
+def about(model: "DetectionModel") -> str:
+    """How images are scaled and what is done with what is found."""
+    options, fit = model.options, model.preprocessing.fit
+    sides = options.scales or (min(fit.resize),)
+    parts = [f"Shorter side {', '.join(map(str, sides))} pixels", f"{options.test_proposals} proposals"]
+    parts += [f"NMS at IoU {options.nms:g}"]
+    parts += [f"box refinement, voting at IoU {options.voting:g}"] * options.refine
+    parts += ["global context"] * options.context
+    fixed = model.provenance.get("recipe", {}).get("batch_norm") == "fixed"
+    parts += ["batch norm fixed to the starting weights'" if fixed else "batch norm trained"]
+    return "; ".join(parts) + "."
+
+
+def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "Found", measured: "Measured") -> None:
+    """Write all files of an evaluation."""
+    from resnetlab.files import replacing, write_json
+    from resnetlab.report.detection_files import drawn, table, write_coco, write_csv
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names, model = images.images.names, detectors.models[0]
+    by_name = {names[number]: each for number, each in zip(found.numbers, found.detections, strict=True)}
+    write_csv(folder / "detections.csv", by_name, detectors.classes)
+    known = images.dataset
+    same = known.classes == detectors.classes
+    write_coco(folder / "detections.json", by_name, known.image_ids, known.category_ids if same else ())
+    values = {key: value for key, value in asdict(measured.coco).items() if not key.startswith("class_")}
+    said: dict[str, Any] = {"model": title(model), "data": known.name, "split": images.split, "about": about(model)}
+    said |= {"images": len(found.numbers), "boxes": _boxes(images), "coco_101_points": values}
+    said |= {"voc_2007_11_points": measured.voc07_mean, "voc_2010_area": measured.voc10_mean}
+    write_json(folder / "metrics.json", said | {"options": asdict(model.options)})
+    with table(folder / "per_class.csv", ("class", "boxes", "ap50", "ap", "voc_11_points", "voc_area")) as writer:
+        for k, name in enumerate(detectors.classes):
+            values_of = (measured.coco.class_ap50[k], measured.coco.class_ap[k], measured.voc07[k], measured.voc10[k])
+            shown = ["" if value is None else f"{value:.6f}" for value in values_of]
+            writer.writerow([name, int(measured.matches[k].positives.sum()), *shown])
+    pictures = folder / "pictures"
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir()
+    for place, number in enumerate(found.numbers[:PICTURES]):
+        likely = found.detections[place].above(LIKELY)
+        picture = drawn(images.images.open(number), likely, detectors.classes, found.truth[place])
+        with replacing(pictures / f"{Path(names[number]).stem}.jpg") as temporary:
+            picture.save(temporary, format="jpeg", quality=90)
+
+
+def _draw(folder: Path, path: Path, picture: Any) -> None:
+    from resnetlab.files import replacing
+
+    with replacing(folder / f"{path.stem}.jpg") as temporary:
+        picture.save(temporary, format="jpeg", quality=90)
+
+
+def _opened(path: Path) -> Any:
+    from resnetlab.data.preprocessing import read_image
+
+    return read_image(path)
+
+
+def _in_words(detections: Any, classes: tuple[str, ...]) -> str:
+    """The likeliest objects of an image."""
+    if not len(detections):
+        return "nothing found"
+    pairs = list(zip(detections.classes.tolist(), detections.scores.tolist(), strict=True))
+    shown = ", ".join(f"{classes[number]} {score:.0%}" for number, score in pairs[:SHOWN])
+    return shown + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")
+
+
+def _boxes(images: "DetectionSet") -> int:
+    return int((~images.truth.ignored).sum())
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
