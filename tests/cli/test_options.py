@@ -2,12 +2,13 @@
 
 import hashlib
 import inspect
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,6 +20,7 @@ from PIL import Image
 from resnetlab.cli import (
     analysing,
     data,
+    detecting,
     embedding,
     ensembling,
     evaluation,
@@ -31,6 +33,9 @@ from resnetlab.cli import (
 from resnetlab.cli.command import OTHER_NAMES
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import Fit, Preprocessing
+from resnetlab.detection.model import save_detector
+from resnetlab.detection.network import detector
+from resnetlab.detection.options import PRESETS, DetectorOptions
 from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.architecture import parse
@@ -45,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluation.evaluate,
     "embed": embedding.embed,
     "predict": weights.predict_,
+    "detect": detecting.detect,
     "import": weights.import_,
     "export": weights.export,
     "ensemble": ensembling.ensemble_,
@@ -61,6 +67,9 @@ DIGITS = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--
 EVALUATE = ("evaluate", "model.safetensors", "--data", "photos", "--out", "e")
 PREDICT = ("predict", "model.safetensors", "photos/test/bee")
 IMPORT = ("import", "theirs.pth", "--out", "imported.safetensors")
+SCENES = ("train", "--data", "scenes", "--network", "resnet18-narrow16", "--image-size", "64", "--iterations", "2")
+MEASURE = ("evaluate", "detector.safetensors", "--data", "scenes", "--out", "e")
+DETECT = ("detect", "detector.safetensors", "photos/test/bee", "--csv", "boxes.csv", "--score", "0.01")
 ANALYSE = ("analyse", "run", "--only", "figure7")
 BEFORE: dict[tuple[str, ...], tuple[int, str, Any]] = {}
 """What came of a command without options, which several options are tried against."""
@@ -70,6 +79,14 @@ TAKES_EFFECT = "takes effect"
 # Of every option: the command without it, the words that it is given by, and what is to happen
 CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (DIGITS, "data", ("digits",), TAKES_EFFECT),
+    (DIGITS, "task", ("detection",), REFUSED),  # it has no boxes
+    (SCENES, "task", ("classification",), REFUSED),
+    (SCENES, "detector", ("context=yes",), TAKES_EFFECT),
+    (DIGITS, "detector", ("context=yes",), REFUSED),
+    (SCENES, "image-size", ("96",), TAKES_EFFECT),
+    (SCENES, "compile", ("yes",), REFUSED),
+    (SCENES, "capture", ("yes",), REFUSED),
+    (SCENES, "balance", ("loss",), REFUSED),
     (DIGITS, "network", ("cifar_plain8-narrow4",), TAKES_EFFECT),
     (PHOTOS, "from", ("model.safetensors",), REFUSED),
     (PHOTOS, "from", ("narrow.safetensors",), TAKES_EFFECT),
@@ -114,6 +131,15 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (EVALUATE, "scales", ("40",), REFUSED),
     ((*EVALUATE, "--protocol", "dense"), "scales", ("40",), TAKES_EFFECT),
     (EVALUATE, "out", ("f",), TAKES_EFFECT),
+    (MEASURE, "protocol", ("dense",), REFUSED),
+    (MEASURE, "scales", ("40", "64"), TAKES_EFFECT),
+    (MEASURE, "detector", ("nms=0.9",), TAKES_EFFECT),
+    (MEASURE, "detector", ("context=yes",), REFUSED),  # fixed by the training
+    (EVALUATE, "detector", ("nms=0.9",), REFUSED),
+    (MEASURE, "with", ("other.safetensors",), TAKES_EFFECT),
+    (EVALUATE, "with", ("other.safetensors",), REFUSED),
+    (MEASURE, "precision", ("bfloat16",), REFUSED),
+    (MEASURE, "batch-size", ("1",), REFUSED),
     (EVALUATE, "data", ("other",), TAKES_EFFECT),
     (EVALUATE, "split", ("train",), TAKES_EFFECT),
     (EVALUATE, "split", ("validation",), REFUSED),
@@ -128,6 +154,16 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "device", ("cuda",), REFUSED),
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "batch-size", ("1",), TAKES_EFFECT),
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "threads", ("3",), TAKES_EFFECT),
+    (DETECT, "out", ("pictures",), TAKES_EFFECT),
+    (DETECT, "csv", ("b.csv",), TAKES_EFFECT),
+    (DETECT, "json", ("b.json",), TAKES_EFFECT),
+    (DETECT, "score", ("0.9",), TAKES_EFFECT),
+    (DETECT, "detector", ("detections=3",), TAKES_EFFECT),
+    (DETECT, "with", ("other.safetensors",), TAKES_EFFECT),
+    (DETECT, "device", ("cuda",), REFUSED),
+    (DETECT, "batch-size", ("1",), REFUSED),
+    (DETECT, "threads", ("3",), TAKES_EFFECT),
+    (PREDICT, "out", ("pictures",), REFUSED),  # of a detector only
     (PREDICT, "csv", ("p.csv",), TAKES_EFFECT),
     (PREDICT, "top", ("2",), TAKES_EFFECT),
     (PREDICT, "engine", ("onnxruntime",), TAKES_EFFECT),
@@ -165,6 +201,11 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("networks",), "image-size", ("128",), REFUSED),
     (("check-data", "photos"), "csv", ("c.csv",), TAKES_EFFECT),
     (("check-data", "photos"), "threads", ("3",), TAKES_EFFECT),
+    (("check-data", "photos"), "image-size", ("300",), REFUSED),  # it has no boxes
+    (("check-data", "boxes.json"), "image-size", ("300",), TAKES_EFFECT),
+    (("check-data", "photos"), "detector", ("preset=coco",), REFUSED),
+    (("check-data", "boxes.json"), "detector", ("preset=coco",), TAKES_EFFECT),
+    (("check-data", "boxes.json"), "detector", ("score=0.1",), REFUSED),  # it changes no anchor
     (("pack", "photos", "--out", "p"), "out", ("q",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
@@ -227,6 +268,26 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(theirs.state_dict(), folder / "theirs.pth")
     torch.save({"model": theirs.state_dict(), "model_ema": theirs.state_dict()}, folder / "several.pth")
     (folder / "names.txt").write_text("ant\nbee\ncow\n")
+    boxes = {"images": [{"id": 1, "file_name": "photos/train/ant/0.jpg", "width": 60, "height": 50}]}
+    boxes |= {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 9, 12, 16]}]}
+    (folder / "boxes.json").write_text(json.dumps(boxes | {"categories": [{"id": 1, "name": "ant"}]}))
+    for part in ("train", "test"):
+        images = [{"id": k, "file_name": f"{k}.jpg", "width": 60, "height": 50} for k in range(3)]
+        found = [{"id": k, "image_id": k, "category_id": 1, "bbox": [5, 9, 30, 26]} for k in range(3)]
+        (folder / "scenes" / part).mkdir(parents=True)
+        for k in range(3):
+            shutil.copy(folder / "photos" / part / "ant" / f"{k}.jpg", folder / "scenes" / part / f"{k}.jpg")
+        said = {"images": images, "annotations": found, "categories": [{"id": 1, "name": "ant"}]}
+        (folder / "scenes" / part / "_annotations.coco.json").write_text(json.dumps(said))
+    few = DetectorOptions(**{**PRESETS["few-objects"], "score": 0.01})
+    row, fitted = (
+        replace(parse("resnet18-narrow16"), num_classes=1),
+        Preprocessing(Fit.uncropped(64, 107), about.mean, about.std),
+    )
+    for seed, name in enumerate(("detector", "other")):
+        network = detector(few, row, seed)
+        torch.nn.init.normal_(network.regions.cls_score.weight, std=0.1)
+        save_detector(network, fitted, ("ant",), {}, folder / f"{name}.safetensors")
     recipe = RECIPES["digits"].scaled(2)
     spec = RunSpec(parse("cifar_resnet8-narrow4"), DataSource("digits"), recipe)
     list(run(spec, folder / "run", Settings(threads=1, compile="no")))

@@ -167,7 +167,9 @@ def test_every_data_set_has_its_recipe() -> None:
     assert default_recipe("cifar100", deep) == "cifar-warmup"
     assert default_recipe("x/y", architecture("resnet50")) == "modern"
     assert default_recipe("x/y", architecture("resnet50"), started=True) == "finetune"
-    assert set(NAMED) == {"digits", "cifar10", "cifar100"}
+    assert default_recipe("x/y", architecture("resnet50"), task="detection") == "detection"
+    assert default_recipe("x/y", architecture("resnet50"), started=True, task="detection") == "detection-finetune"
+    assert set(NAMED) == {"digits", "digit-scenes", "cifar10", "cifar100"}
 
 
 def test_protocols_cost_what_is_planned() -> None:
@@ -182,7 +184,7 @@ def test_protocols_cost_what_is_planned() -> None:
 
 VALUES = {
     "scale": "full", "dry_run": True, "seeds": 2, "networks": ("resnet34",), "narrow": 2, "data": "x",
-    "data_dir": Path("x"), "jobs": 2, "rounds": 2, "images": 300, "surface": 3,
+    "data_dir": Path("x"), "jobs": 2, "rounds": 2, "images": 300, "surface": 3, "weights": Path("x"),
 }  # fmt: skip
 RECIPE = {
     "name": "digits", "epochs": 1, "iterations": 1, "batch_size": 8, "image_size": 8, "freeze": "layer1",

@@ -15,11 +15,15 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
 if TYPE_CHECKING:
-    from resnetlab.data.check import Report
+    from resnetlab.data.check import Report, Seen
     from resnetlab.data.findings import Finding
+    from resnetlab.data.sources.raw_boxes import Annotations
+    from resnetlab.detection.options import DetectorOptions
 
 SHOWN = 5  # findings per kind
 CLASSES_SHOWN = 20
+ANCHORS = "anchor_sizes", "anchor_ratios", "anchor_offset"
+"""The options of the detector on which it depends where anchors are."""
 HEADINGS = {"stops": "STOPS TRAINING", "misleads": "MAKES RESULTS WRONG", "note": "worth knowing"}
 
 
@@ -30,20 +34,34 @@ def check_data(
     *,
     csv: Path | None = None,
     threads: int | None = None,
+    image_size: int | None = None,
+    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
 ) -> None:
     """Decode every image and report what stops training or makes its results wrong (then the exit status is 1).
+
+    Of images with boxes also how many objects have an anchor of the detector that overlaps them enough to learn.
 
     Args:
         source: A folder of images by class, a .csv of path and label, or a folder of tar shards. Of images with
             boxes, a Pascal VOC folder, or COCO's folder or .json file.
         csv: Write all findings to this file.
         threads: Threads that decode. Default: one per core.
+        image_size: Shorter side in detection, to see which objects have an anchor; the longer side is 5/3 of it at
+            most. Default: 600.
+        detector: Anchors, as in training: anchor_sizes=32,64,128 anchor_ratios=0.5,1,2 preset=coco. Default:
+            preset=small.
     """
-    at_least_one(threads=threads)
+    at_least_one(threads=threads, image_size=image_size)
     ends_in("csv", csv, ".csv")
     from resnetlab.data.sources.annotated import is_annotated
 
-    checked, total = (_with_boxes if is_annotated(source) else _by_class)(source, threads)
+    if is_annotated(source):
+        checked, total = _with_boxes(source, threads, image_size, detector)
+    elif image_size or detector:
+        given = f"image_size={image_size}" if image_size else f"detector={' '.join(detector)}"
+        raise ResnetlabError(f"`{given}` takes no effect: {source} has no boxes, and only a detector has anchors")
+    else:
+        checked, total = _by_class(source, threads)
     if checked.sides:
         low, middle, high = checked.sides
         say(f"Shorter sides: {low:,} to {high:,} pixels, median {middle:,.0f}")
@@ -121,16 +139,22 @@ def _by_class(source: Path, threads: int | None) -> "tuple[Report, int]":
     return checked, total
 
 
-def _with_boxes(source: Path, threads: int | None) -> "tuple[Report, int]":
-    """Check images with boxes, and print their counts; also returns the number of images."""
+def _with_boxes(
+    source: Path, threads: int | None, image_size: int | None, detector: tuple[str, ...]
+) -> "tuple[Report, int]":
+    """Check images with boxes, and print their counts and anchors; also returns the number of images."""
     from resnetlab.data.check import examine
     from resnetlab.data.check_boxes import images_of, report_boxes
     from resnetlab.data.sources.annotated import read_annotations
 
+    options, missing = _anchor_options(detector), _missing_for_anchors()
+    if missing and (image_size or detector):
+        raise ResnetlabError(missing)
     found = read_annotations(source)
     images = images_of(found)
     total = sum(len(files) for by_class in images.splits.values() for files in by_class.values())
-    checked = report_boxes(found, watched(examine(images, threads), "decoding", total))
+    seen = list(watched(examine(images, threads), "decoding", total))
+    checked = report_boxes(found, seen)
     splits = list(checked.counts)
     rows = [
         (label, *(f"{part[split][label]:,}" for split in splits for part in (checked.counts, checked.containing)))
@@ -139,7 +163,60 @@ def _with_boxes(source: Path, threads: int | None) -> "tuple[Report, int]":
     totals = [(sum(checked.counts[split].values()), checked.images[split]) for split in splits]
     header = tuple(f"{split or ''} {what}".strip() for split in splits for what in ("boxes", "images"))
     _counts(header, rows, (f"{count:,}" for pair in totals for count in pair))
+    if missing:
+        say(missing)
+    else:
+        _anchors(found, seen, image_size, options)
     return checked, total
+
+
+def _missing_for_anchors() -> str:
+    """What is to be installed to see which objects have an anchor, if anything."""
+    try:
+        import resnetlab.detection.proposals  # noqa: F401
+    except ModuleNotFoundError as error:
+        return f"to see which objects have an anchor, install `resnetlab[detection]`: {error.name} is missing"
+    return ""
+
+
+def _anchor_options(assignments: tuple[str, ...]) -> "DetectorOptions":
+    """The detector's options, as far as they are of anchors; the preset is that of most recipes."""
+    from resnetlab.detection.options import PRESETS, DetectorOptions, parse_options
+
+    given = parse_options(assignments)
+    names = {text.partition("=")[0] for text in assignments}
+    for name in sorted(names - {"preset", *ANCHORS}):
+        raise ResnetlabError(f"the detector's option {name} changes no anchor; here choose {', '.join(ANCHORS)}")
+    return DetectorOptions(**given if "preset" in names else {**PRESETS["small"], **given})
+
+
+def _anchors(found: "Annotations", seen: "list[Seen]", image_size: int | None, options: "DetectorOptions") -> None:
+    """Print how many objects have an anchor, by their size and class, and what would help."""
+    from resnetlab.data.preprocessing import Fit
+    from resnetlab.detection.anchor_recall import OVERLAP, STRICT, Objects, advice, anchor_recall, percent
+    from resnetlab.report.record import Table
+    from resnetlab.training.named_recipes import DETECTION
+
+    objects = Objects.of(found, {each.file.path: each.size for each in seen if each.size})
+    if not len(objects):
+        return
+    recipe = DETECTION.for_crop_size(image_size or DETECTION.crop_size)
+    fit = Fit.uncropped(recipe.crop_size, recipe.longest)
+    recall = anchor_recall(objects, fit, options)
+    classes = sorted(recall.by_class, key=lambda share: share.found)
+    shown = [*recall.by_size, *classes[:CLASSES_SHOWN], recall.all]
+    rows = [(share.name, f"{share.objects:,}", percent(share.found), percent(share.strict)) for share in shown]
+    header = ("objects", "number", f"anchor at IoU {OVERLAP:g}", f"at IoU {STRICT:g}")
+    sizes, ratios = (", ".join(f"{x:g}" for x in values) for values in (options.anchor_sizes, options.anchor_ratios))
+    lowest = f" The {CLASSES_SHOWN} lowest of {len(classes):,} classes are shown." * (len(classes) > CLASSES_SHOWN)
+    note = (
+        f"Shorter sides are scaled to {recipe.crop_size:,} pixels, longer ones to {recipe.longest:,} at most; an "
+        f"object's size is the square root of its area then. Anchors of {sizes} pixels, height over width {ratios}, "
+        f"also across the border.{lowest}"
+    )
+    print_table(Table(header, tuple(rows), note))
+    if said := advice(objects, recall, fit, options):
+        say(said)
 
 
 def _counts(columns: tuple[str, ...], rows: list[tuple[str, ...]], totals: Iterable[str]) -> None:

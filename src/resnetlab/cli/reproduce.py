@@ -24,9 +24,9 @@ def reproduce(
     With several processes, use torchrun.
 
     Args:
-        name: figure1, figure4, figure6, figure7, table1, ..., table6; options compares shortcut options A, B and C on
-            small images; cost measures time against multiply-adds; gradients, lesions, refinement, landscape and
-            overfit look inside trained networks.
+        name: figure1, figure4, figure6, figure7, table1, ..., table12 (7 to 12: detection); options compares shortcut
+            options A, B and C on small images; cost measures time against multiply-adds; gradients, lesions,
+            refinement, landscape and overfit look inside trained networks.
         options: What is run.
     """
     at_least_one(options)

@@ -59,4 +59,5 @@ class _Head(torch.nn.Module):
         if self.network.options.context:
             features = torch.cat([features, features], 1)
         logits, _ = self.network.regions(features)
-        return logits
+        found: torch.Tensor = logits
+        return found

@@ -154,13 +154,8 @@ def _maps(network: FasterRCNN, x: Tensor, images: Images, numbers: list[int]) ->
 def _predict(network: FasterRCNN, maps: list[Map], corners: list[Tensor]) -> list[Predicted]:
     """Scores and boxes of the regions of each image, whose features are the maximum over their scales."""
     counts = [len(part) for part in corners]
-    together = torch.cat(corners)
-    if len(maps) == 1:
-        features = network.described(maps[0].x, corners, maps[0].sizes)
-    else:
-        features = _maximum_over_scales(network, maps, corners)
-    logits, deltas = network.regions(features)
-    scores, boxes = logits.softmax(1), network.regions.decode(deltas, together)
+    logits, deltas = network.regions(_maximum_over_scales(network, maps, corners))
+    scores, boxes = logits.softmax(1), network.regions.decode(deltas, torch.cat(corners))
     return [Predicted(*part) for part in zip(torch.split(scores, counts), torch.split(boxes, counts), strict=True)]
 
 

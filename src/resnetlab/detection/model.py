@@ -11,7 +11,7 @@ from resnetlab.detection.network import FasterRCNN, VGGBody
 from resnetlab.detection.options import DetectorOptions, from_json
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
-from resnetlab.models.modelfile import Stored, read, task_of, write
+from resnetlab.models.modelfile import Stored, is_ours, read, task_of, write
 from resnetlab.models.starting import Started, refuse_another
 from resnetlab.models.tensors import read_tensors
 
@@ -85,13 +85,8 @@ def start_detector(source: Path, network: nn.Module, classes: tuple[str, ...]) -
         ResnetlabError: another network, or a detector with other anchors or another head.
     """
     assert isinstance(network, FasterRCNN)  # noqa: S101 -- for the type checker
-    if isinstance(network.body, VGGBody):
-        return _start_vgg(source, network)
     if task_of(source) != DETECTION:
-        classifier = read_model(source)
-        refuse_another(classifier.network.architecture, network.architecture, source)
-        _load(network.trunk, classifier.network.state_dict(), ("fc.",))
-        return Started(classifier.preprocessing, f"starts from {source}, a network for classification")
+        return _start_from_classifier(source, network)
     model = load_detector(source)
     refuse_another(model.network.architecture, network.architecture, source)
     for name in TRAINED_SIZES:
@@ -99,22 +94,30 @@ def start_detector(source: Path, network: nn.Module, classes: tuple[str, ...]) -
         if theirs != own:
             raise ResnetlabError(f"{source} has the detector's option {name}={theirs}, and here it is {own}")
     same = model.classes == classes
-    _load(network, model.network.state_dict(), () if same else ("regions.",))
+    _load(network, model.network.state_dict(), () if same else ("regions.",), source)
     kept = "kept, because the class names match" if same else "new, because the classes differ"
     return Started(model.preprocessing, f"starts from the detector {source}; its last layers are {kept}")
 
 
-def _start_vgg(source: Path, network: FasterRCNN) -> Started:
-    """The weights of torchvision's VGG-16; ImageNet's mean and standard deviation."""
-    _load(network.trunk, read_tensors(source), ("classifier.6.",))
-    usual = Preprocessing.by_channel(Fit.square(224), IMAGENET_MEAN, IMAGENET_STD)
-    return Started(usual, f"starts from {source}, a VGG-16 for classification")
+def _start_from_classifier(source: Path, network: FasterRCNN) -> Started:
+    """All but the last layer; VGG-16 from torchvision's file, with ImageNet's mean and standard deviation."""
+    if isinstance(network.body, VGGBody) and not (source.is_dir() or is_ours(source)):
+        _load(network.trunk, read_tensors(source), ("classifier.6.",), source)
+        usual = Preprocessing.by_channel(Fit.square(224), IMAGENET_MEAN, IMAGENET_STD)
+        return Started(usual, f"starts from {source}, a VGG-16 for classification")
+    model = read_model(source)
+    refuse_another(model.network.architecture, network.architecture, source)
+    _load(network.trunk, model.network.state_dict(), ("fc.",), source)
+    return Started(model.preprocessing.any_size(), f"starts from {source}, a network for classification")
 
 
-def _load(module: nn.Module, weights: dict[str, Tensor], without: tuple[str, ...]) -> None:
+def _load(module: nn.Module, weights: dict[str, Tensor], without: tuple[str, ...], source: Path) -> None:
     """Copy all weights but those whose names begin with one of `without`, which stay as they are."""
     kept = {name: value for name, value in weights.items() if not name.startswith(without or ("/",))}
-    missing, unexpected = module.load_state_dict(kept, strict=False)
-    wrong = [name for name in missing if not name.startswith(without or ("/",))] + list(unexpected)
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    wrong = [name for name, value in kept.items() if value.shape != shapes.get(name, value.shape)]
+    if not wrong:
+        missing, unexpected = module.load_state_dict(kept, strict=False)
+        wrong = [name for name in missing if not name.startswith(without or ("/",))] + list(unexpected)
     if wrong:
-        raise ResnetlabError(f"the weights do not fit the network, e.g. {wrong[0]}")
+        raise ResnetlabError(f"{source}: its weights do not fit the network, e.g. {wrong[0]}")

@@ -11,9 +11,10 @@ from resnetlab.detection.images import Images, Size
 from resnetlab.detection.options import DetectorOptions
 from resnetlab.detection.proposals import ProposalNetwork
 from resnetlab.detection.regions import Regions, pooled
+from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.inference import fused
-from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet
+from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet, ZeroPad
 from resnetlab.networks.vgg import POOLED, VGG
 
 LOSSES = ("objectness loss", "proposal loss", "class loss", "box loss")
@@ -52,6 +53,8 @@ class ResidualBody(Body):
             for module in last.modules():
                 if isinstance(module, nn.Conv2d):
                     module.stride = (1, 1)
+                elif isinstance(module, ZeroPad):
+                    module.stride = 1
 
     def shared(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         """conv1 to conv4_x."""
@@ -88,10 +91,16 @@ class VGGBody(Body):
 
 
 class FasterRCNN(nn.Module):
-    """In training mode losses of images with boxes, in evaluation mode their detections."""
+    """In training mode losses of images with boxes, in evaluation mode their detections.
+
+    Raises:
+        ResnetlabError: a network for CIFAR, whose stride is not 16.
+    """
 
     def __init__(self, row: Architecture, options: DetectorOptions) -> None:
         super().__init__()
+        if row.stem == "cifar":
+            raise ResnetlabError(f"{row.name} is for small images; for detection take e.g. resnet18 with narrow=4")
         self.architecture = row
         self.options = options
         self.body: Body = VGGBody(row) if row.stem == "vgg" else ResidualBody(row, options.pool_size)

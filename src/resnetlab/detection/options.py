@@ -129,10 +129,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "anchors_sampled": 128,
         "boxes_sampled": 64,
     },
+    "few-objects": {
+        "anchor_sizes": (32, 64, 128),
+        "border": "keep",
+        "least_side": 8.0,
+        "train_candidates": 1000,
+        "train_proposals": 200,
+        "test_candidates": 1000,
+        "test_proposals": 50,
+        "anchors_sampled": 64,
+        "boxes_sampled": 32,
+    },
     "torchvision": TORCHVISION,
 }
 """paper: as in Faster R-CNN for VOC. coco: with anchors of 64 pixels. small: for small objects, small networks and
-short trainings. torchvision: torchvision's `FasterRCNN`, to compare outputs."""
+short trainings. few-objects: likewise, with fewer proposals. torchvision: as in torchvision's `FasterRCNN`, to
+compare outputs."""
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:

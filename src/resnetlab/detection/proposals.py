@@ -35,7 +35,7 @@ class ProposalNetwork(nn.Module):
     def __init__(self, channels: int, options: DetectorOptions) -> None:
         super().__init__()
         self.options = options
-        self.anchors = AnchorGenerator((options.anchor_sizes,), (options.anchor_ratios,))
+        self.anchors = cell_anchors(options)
         self.head = RPNHead(channels, self.anchors.num_anchors_per_location()[0])
         self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
         self.matcher = Matcher(POSITIVE, NEGATIVE, allow_low_quality_matches=True)
@@ -51,13 +51,10 @@ class ProposalNetwork(nn.Module):
     def grid(self, x: Float[Tensor, "n c h w"], canvas: Size) -> Float[Tensor, "k 4"]:
         """All anchors of a map, in pixels; `canvas` is the size of its images with padding."""
         height, width = x.shape[2:]
-        offset = self.options.anchor_offset
-        # torchvision divides the canvas by the map, which is 15 where a side is no multiple of 16
-        strides = (STRIDE, STRIDE) if offset else (canvas[0] // height, canvas[1] // width)
         self.anchors.set_cell_anchors(torch.float32, x.device)
-        steps = [torch.tensor(stride, device=x.device) for stride in strides]
+        steps = [torch.tensor(step, device=x.device) for step in anchor_steps(self.options, canvas, (height, width))]
         (found,) = self.anchors.grid_anchors([[height, width]], [steps])
-        moved: Tensor = found + offset
+        moved: Tensor = found + self.options.anchor_offset
         return moved
 
     @torch.no_grad()
@@ -115,16 +112,31 @@ class ProposalNetwork(nn.Module):
         """For each anchor 1 (an object), 0 (none) or IGNORED, and the object's box."""
         labels, nearest = anchors.new_zeros(len(anchors)), anchors
         inside = _inside(anchors, size) if self.options.border == "drop" else None
+        overlap = box_iou(objects, anchors)
+        if inside is not None:
+            overlap = overlap.where(inside, -1.0)  # so that an object's best anchor is one that is trained on
+        reached = overlap.amax(1) > 0  # of an object that no anchor overlaps, all anchors would be the best
+        overlap, objects = overlap[reached], objects[reached]
         if len(objects):
-            overlap = box_iou(objects, anchors)
-            if inside is not None:
-                overlap = overlap.where(inside, -1.0)  # so that an object's best anchor is one that is trained on
             matches = self.matcher(overlap)
             labels = (matches >= 0).float().masked_fill(matches == Matcher.BETWEEN_THRESHOLDS, IGNORED)
             nearest = objects[matches.clamp(min=0)]
         if inside is not None:
             labels = labels.masked_fill(~inside, IGNORED)
         return labels, nearest
+
+
+def cell_anchors(options: DetectorOptions) -> AnchorGenerator:
+    """The anchors of one cell, around its corner; `anchor_offset` moves them."""
+    return AnchorGenerator((options.anchor_sizes,), (options.anchor_ratios,))
+
+
+def anchor_steps(options: DetectorOptions, canvas: Size, cells: Size) -> Size:
+    """Pixels from one cell's anchors to the next one's, down and across, on a canvas with a map of so many cells."""
+    if options.anchor_offset:
+        return STRIDE, STRIDE
+    # torchvision divides the canvas by the map, which is 15 where a side is no multiple of 16
+    return canvas[0] // cells[0], canvas[1] // cells[1]
 
 
 def smooth_l1(found: Tensor, wanted: Tensor, beta: float) -> Tensor:

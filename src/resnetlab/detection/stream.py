@@ -121,7 +121,7 @@ class SceneStream:
         began = time.perf_counter()
         scenes = [future.result() for future in self._begun.pop(step)]
         self.waiting.seconds += time.perf_counter() - began
-        images = collate(scenes, self.preprocessing, self.device, int(self._draws(step, SAMPLING)[0]) % KEY)
+        images = collate(scenes, self.preprocessing, self.device, self._key(step))
         return images, images
 
     def close(self) -> None:
@@ -152,6 +152,11 @@ class SceneStream:
                 continue
             return scene.flipped() if flip else scene
         raise ResnetlabError("none of the training images can be read")
+
+    def _key(self, step: int) -> int:
+        """That of this process's part is that of the same part of the whole batch; see `Images`."""
+        of_batch = bits(torch.zeros(1, dtype=torch.int64), self.seed, 4 + SAMPLING, step)
+        return int(of_batch + self._places[0]) % KEY
 
     def _draws(self, step: int, which: int) -> Int64[Tensor, "b"]:
         return bits(self._places, self.seed, 4 + which, step)

@@ -1,7 +1,7 @@
 """The catalogue of `resnetlab reproduce`: the paper's figures and tables, and further studies, by name."""
 
 from resnetlab.errors import ResnetlabError, near_matches
-from resnetlab.experiments import cost, depth, imagenet, table1
+from resnetlab.experiments import cost, depth, detection, imagenet, table1
 from resnetlab.experiments.experiment import Entry, Experiment
 from resnetlab.experiments.study import Joined
 from resnetlab.experiments.why import figure7, gradients, landscape, lesions, overfit, refinement
@@ -11,6 +11,7 @@ ENTRIES: tuple[Entry, ...] = (
     *table1.STUDIES,
     *depth.EXPERIMENTS,
     *imagenet.EXPERIMENTS,
+    *detection.EXPERIMENTS,
     *cost.STUDIES,
     *(entry for module in WHY for entry in module.EXPERIMENTS),
 )

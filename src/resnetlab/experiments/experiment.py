@@ -8,18 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from resnetlab.analysis.subject import Subject
 from resnetlab.choices import ProtocolName
 from resnetlab.data.named import DataSource
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.options import Options
+from resnetlab.experiments.plan import Counted
 from resnetlab.networks.architecture import NAMES, Architecture, parse, with_options
 from resnetlab.paper.tables import Printed
 from resnetlab.report.record import Record, Table
 from resnetlab.runs.finished import FinishedRun
 from resnetlab.runs.several import Update
 from resnetlab.runs.spec import DEEP, RunSpec
+from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.tasks.task import Task
 from resnetlab.training.resolve import parse_fields, resolve
 
 LEAST_FOR_DENSE = 96  # pixels: three positions of the last feature map
@@ -80,7 +82,8 @@ class Entry(Protocol):
 class Inspection:
     """Measurements on the trained network of every run, of which a study makes its record; see `analyse`.
 
-    `measure` gets the subject, a function that shows progress, and those of the options in `takes` that are given; it
+    `subject` reads it from the run's folder; None: a network for classification and `images` of its data. `measure`
+    gets the subject, a function that shows progress, and those of the options in `takes` that are given; it
     returns JSON. `replays` are the shares of the training after which the network is
     measured too, by training again. `announce` says what a long measurement will take, before it starts.
     """
@@ -88,16 +91,23 @@ class Inspection:
     measure: Callable[..., Mapping[str, Any]]
     takes: frozenset[str] = frozenset()
     replays: tuple[float, ...] = ()
-    announce: Callable[[Subject, Options], str] = lambda subject, options: ""
+    announce: Callable[[Any, Options], str] = lambda subject, options: ""
+    subject: Callable[[Path, Options], Any] | None = None
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The options that it uses."""
+        return self.takes | ({"images"} if self.subject is None else set())
 
 
 @dataclass(frozen=True)
 class Scale:
     """The size of an experiment: data set, recipes, and networks in display order.
 
-    Network names are in the syntax of `architecture.parse`; widths are divided by `narrow`. A repeated network gets
-    another seed. `side_by_side`: a run on such small images cannot use more than one core. Each network is trained
-    under each of the `variants`, which are changed recipe fields.
+    Network names are in the syntax of `architecture.parse`, for detection with options of the detector after a plus
+    sign; widths are divided by `narrow`. A repeated network gets another seed. `side_by_side`: a run on such small
+    images cannot use more than one core. Each network is trained under each of the `variants`, which are changed
+    recipe fields. `known` are the counts of data that is not there, for a plan, and `preset` is the detector's.
     """
 
     data: str
@@ -107,10 +117,23 @@ class Scale:
     narrow: int = 1
     networks: tuple[str, ...] = ()
     variants: tuple[Mapping[str, Any], ...] = ({},)
+    known: Counted | None = None
+    preset: str = ""
 
     def of(self, *networks: str) -> "Scale":
         """A copy with these networks."""
         return replace(self, networks=networks)
+
+
+def classification(words: Sequence[str], scale: Scale) -> Task:
+    """The task of experiments whose networks have no options of their own.
+
+    Raises:
+        ResnetlabError: a network has some.
+    """
+    if words:
+        raise ResnetlabError(f"+{words[0]} is an option of detectors; networks for classification have none")
+    return CLASSIFICATION
 
 
 RecordMaker = Callable[["Experiment", Sequence[FinishedRun], Sequence[Scored]], Record]
@@ -129,7 +152,8 @@ class Experiment:
 
     `paper` are its rows in the paper. Finished networks are tested under `protocol`, and `record` gets the scores;
     without a protocol, the errors of the last report count. `stem` is the kind of networks. `by_split`: see
-    `experiment_figure`. `planned`: the expected time is printed before it starts.
+    `experiment_figure`. `planned`: the expected time is printed before it starts. `task` makes the task of a network
+    from the words after its name.
     """
 
     name: str
@@ -139,15 +163,20 @@ class Experiment:
     paper: tuple[Printed, ...] = ()
     protocol: ProtocolName | None = None
     stem: Literal["cifar", "imagenet"] = "cifar"
+    others: tuple[str, ...] = ()
+    """Networks of other kinds that it takes too."""
     by_split: bool = False
     inspection: Inspection | None = None
     planned: bool = False
+    task: Callable[[Sequence[str], Scale], Task] = classification
+    further: frozenset[str] = frozenset()
+    """Further options that it uses."""
 
     @property
     def options(self) -> frozenset[str]:
         """The options that it uses."""
         found = RUN_OPTIONS | (frozenset({"narrow", "image_size"}) if self.stem == "imagenet" else frozenset())
-        return found | (self.inspection.takes | {"images"} if self.inspection else frozenset())
+        return found | self.further | (self.inspection.options if self.inspection else frozenset())
 
     def make(self, options: Options, listener: Listener) -> Made:
         """Execute the missing runs, test them, and make the record."""
@@ -192,21 +221,27 @@ class Experiment:
         """
         at = self.scale(options.scale or "digits")
         data = DataSource(options.data or at.data, options.data_dir or Path("data"))
-        rows = [self.network(name, options.narrow, at.narrow) for name in options.networks or at.networks]
+        rows = [self._row(text, options, at) for text in options.networks or at.networks]
         repeats = max(Counter(rows).values())
         varied = {name for variant in at.variants for name in variant}
         if given := varied & parse_fields(options.recipe.fields).keys():
             raise ResnetlabError(f"{self.name} varies {' and '.join(sorted(given))} itself; remove it from `fields`")
         found = {}
         for seed, variant in product(range(options.seeds), at.variants):
-            seen: Counter[Architecture] = Counter()
-            for row in rows:
-                usual = at.deep_recipe if row.depth >= DEEP else at.recipe
-                recipe = replace(resolve(options.recipe, usual, images).recipe, **variant)
-                spec = RunSpec(row, data, recipe, seed * repeats + seen[row])
-                seen[row] += 1
+            seen: Counter[tuple[Architecture, Task]] = Counter()
+            for row, task in rows:
+                usual = at.deep_recipe if row.depth >= DEEP and self.stem == "cifar" else at.recipe
+                start = _weights(options.weights, row) if options.weights else None
+                recipe = replace(resolve(options.recipe, usual, images, start is not None).recipe, **variant)
+                spec = RunSpec(row, data, recipe, seed * repeats + seen[row, task], start, task)
+                seen[row, task] += 1
                 found[spec.folder_name] = spec
         return found
+
+    def _row(self, text: str, options: Options, at: Scale) -> tuple[Architecture, Task]:
+        """The network and the task of a row, e.g. `resnet50+context`."""
+        name, *words = text.split("+")
+        return self.network(name, options.narrow, at.narrow), self.task(words, at)
 
     def protocol_for(self, crop_size: int) -> ProtocolName | None:
         """The protocol; ten-crop replaces fully convolutional testing for small images.
@@ -222,13 +257,21 @@ class Experiment:
         Raises:
             ResnetlabError: unknown, or of the other kind.
         """
-        known = [known for known in NAMES if known.startswith("cifar_") == (self.stem == "cifar")]
+        known = [known for known in NAMES if known.startswith("cifar_") == (self.stem == "cifar")] + list(self.others)
         base = name.partition("-")[0]
         row = parse(f"cifar_{name}" if f"cifar_{base}" in known else name, narrow=narrow)
-        if row.stem != self.stem:
+        if row.name not in self.others and row.stem != self.stem:
             kind = "ImageNet" if row.stem == "imagenet" else "CIFAR"
             raise ResnetlabError(f"{name} is for {kind}, this experiment is not; {near_matches(base, known)}")
         return row if narrow or row.narrow > 1 else with_options(row, narrow=usually)
+
+
+def _weights(folder: Path, row: Architecture) -> Path:
+    """The weights to start from, by the network's name."""
+    for suffix in (".safetensors", ".pth", ".pt"):
+        if (found := folder / f"{row.name}{suffix}").exists():
+            return found
+    raise ResnetlabError(f"{folder} has no {row.name}.safetensors or {row.name}.pth to start from")
 
 
 def refuse_unused(entry: Entry, options: Options, others: Iterable[Entry]) -> None:

@@ -11,6 +11,7 @@ from resnetlab.evaluation.ensemble import Choice, best_ensembles, ensemble
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, RecordMaker, Scale
 from resnetlab.experiments.learning_curves import experiment_figure
+from resnetlab.experiments.plan import IMAGENET
 from resnetlab.experiments.summary import by_network, is_the_papers, mean_and_spread, trained
 from resnetlab.experiments.verdict import depth_effects, depth_verdict, option_sentences
 from resnetlab.networks.architecture import Architecture
@@ -20,7 +21,7 @@ from resnetlab.runs.finished import FinishedRun
 
 SMALL = Scale("digits", "digits-imagenet", "digits-imagenet", side_by_side=True, narrow=8)
 FOLDER = Scale("", "paper-imagenet", "paper-imagenet")
-FULL = Scale("imagenet", "imagenet-8x32", "imagenet-8x32")
+FULL = Scale("imagenet", "imagenet-8x32", "imagenet-8x32", known=IMAGENET)
 
 
 def protocol_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:

@@ -62,7 +62,8 @@ def _measured(
     """What the experiment measures on one network, or measured on it before."""
     inspection = experiment.inspection
     assert inspection is not None  # noqa: S101 -- the caller chooses such experiments
-    count, shares = options.images or IMAGES, inspection.replays if replays else ()
+    count = (options.images or IMAGES) if inspection.subject is None else 0
+    shares = inspection.replays if replays else ()
     asked = {name: getattr(options, name) for name in sorted(inspection.takes)}
     settings: Line = {"format": FORMAT, "images": count, "replays": list(shares), **asked}
     if (kept := read_measurements(folder, experiment.name, settings)) is not None:
@@ -77,7 +78,8 @@ def _measured(
     if busy := crowded(options.settings):
         listener.say(busy)
     listener.say(f"measuring {experiment.name} on {run.architecture.title}, seed {run.seed}")
-    subject = subject_of(folder, load, options, shares)
+    read = inspection.subject
+    subject = subject_of(folder, load, options, shares) if read is None else read(folder, options)
     if text := inspection.announce(subject, options):
         listener.say(text)
     given = {name: value for name, value in asked.items() if value is not None}

@@ -15,7 +15,7 @@ from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.experiment import Experiment, Listener, Made
 from resnetlab.experiments.inspecting import inspected
 from resnetlab.experiments.options import Options
-from resnetlab.experiments.plan import IMAGENET, Counted, counted, labels, plan, plan_table
+from resnetlab.experiments.plan import Counted, counted, labels, plan, plan_table
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
 from resnetlab.runs.folder import is_finished, is_started
@@ -70,15 +70,15 @@ def _data(experiment: Experiment, options: Options, listener: Listener) -> tuple
     data_dir = options.data_dir or Path("data")
     source, recipe = options.data or at.data, RECIPES[at.recipe]
     if not source:
-        raise ResnetlabError(f"`scale={options.scale}` needs a folder of images by class with `data`")
-    if experiment.stem == "imagenet" and options.scale == "full" and options.data is None:
+        raise ResnetlabError(f"`scale={options.scale}` needs a folder of your images with `data`")
+    if at.known is not None and options.data is None:
         source = str(data_dir / at.data)
         if not Path(source).is_dir():
             if options.dry_run:
-                return source, None, IMAGENET
+                return source, None, at.known
             raise ResnetlabError(
-                f"{source} does not exist; expected ImageNet's train/<WordNet id>/ and val/ in it. Give its folder "
-                "with `data`, or estimate the time without it with `dry_run`"
+                f"{source} does not exist; expected {at.known.layout} in it. Give its folder with `data`, or "
+                "estimate the time without it with `dry_run`"
             )
     dataset = DataSource(source, data_dir).load(recipe.resident)
     listener.say(dataset.describe())

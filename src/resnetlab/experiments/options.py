@@ -25,7 +25,8 @@ class Options:
     seeds: int = 1
     """Runs per network, for mean and spread."""
     networks: tuple[str, ...] = ()
-    """Only these networks, e.g. cifar_plain20 cifar_resnet56 or, with an option, resnet34-A."""
+    """Only these networks, e.g. cifar_plain20 cifar_resnet56 or, with an option, resnet34-A; for detection also with
+    an option of the detector, resnet50+context."""
     narrow: int | None = None
     """Divide the widths of the networks of Tables 2 to 5 and Figure 4 by this. Default: 8 for digits, otherwise 1."""
     data: str | None = None
@@ -42,6 +43,8 @@ class Options:
     """Images of each split that figure7, gradients, lesions, ... measure on. Default: 2000, or all if fewer."""
     surface: int | None = None
     """landscape: also the loss surface in two directions, at N x N points; its cost is printed first."""
+    weights: Path | None = None
+    """table7 to table12: start from the weights NETWORK.safetensors or NETWORK.pth in this folder."""
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
     """Changes to the experiment's recipe."""
     settings: Settings = field(default_factory=Settings)

@@ -8,18 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from resnetlab.choices import ProtocolName
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.evaluation.protocol import CROP, RELATIVE_COST
 from resnetlab.networks.architecture import Architecture, check_image_size
-from resnetlab.networks.measure import on_meta, parameter_count
-from resnetlab.networks.resnet import ResNet
+from resnetlab.networks.measure import parameter_count
 from resnetlab.report.record import Table
 from resnetlab.runs.spec import RunSpec
-from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.tasks.task import Task
 from resnetlab.training import named_recipes
 from resnetlab.training.batches import image_shape, prepare
 from resnetlab.training.loop import descend, objective, start
@@ -42,9 +40,11 @@ class Counted:
     test: int
     classes: int
     channels: int = 3
+    layout: str = ""
+    """What its folder is expected to hold."""
 
 
-IMAGENET = Counted("ImageNet", named_recipes.IMAGENET, 50_000, 1000)
+IMAGENET = Counted("ImageNet", named_recipes.IMAGENET, 50_000, 1000, layout="ImageNet's train/<WordNet id>/ and val/")
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,11 @@ def plan(
     shape = dataset.image_shape if dataset is not None else None
     size = shape[1] if shape else first.recipe.crop_size
     reading = 0.0 if dataset is None or dataset.resident else _reading(first, dataset, device)
-    distinct = list({spec.architecture: spec for spec in specs.values()}.values())
-    seconds = {
-        spec.architecture: _measure(spec.architecture, spec.recipe, numbers, size, device) for spec in watch(distinct)
-    }
+    distinct = list({(spec.architecture, spec.task): spec for spec in specs.values()}.values())
+    seconds = {(spec.architecture, spec.task): _measure(spec, numbers, size, device) for spec in watch(distinct)}
     shown = labels(specs)
     return [
-        _planned(spec, shown[name], seconds[spec.architecture], reading, protocol, numbers)
+        _planned(spec, shown[name], seconds[spec.architecture, spec.task], reading, protocol, numbers)
         for name, spec in specs.items()
     ]
 
@@ -93,19 +91,21 @@ def plan(
 def labels(specs: Mapping[str, RunSpec]) -> dict[str, str]:
     """Each run's network, with the seed and the recipe fields in which runs of one network differ."""
     fields = {name: {**asdict(spec.recipe), "seed": spec.seed} for name, spec in specs.items()}
-    first: dict[Architecture, dict[str, Any]] = {}
-    differing: dict[Architecture, set[str]] = {}
+    first: dict[tuple[Architecture, Task], dict[str, Any]] = {}
+    differing: dict[tuple[Architecture, Task], set[str]] = {}
     for name, spec in specs.items():
-        usual = first.setdefault(spec.architecture, fields[name])
+        kind = spec.architecture, spec.task
+        usual = first.setdefault(kind, fields[name])
         changed = {key for key, value in fields[name].items() if value != usual[key]}
-        differing.setdefault(spec.architecture, set()).update(changed)
+        differing.setdefault(kind, set()).update(changed)
     return {
         name: ", ".join(
-            [spec.architecture.title]
+            [spec.architecture.title + spec.task.suffix]
             + [
                 f"{key} {value}"
                 for key, value in fields[name].items()
-                if key in differing[spec.architecture] and (key == "seed" or value != getattr(Recipe(), key))
+                if key in differing[spec.architecture, spec.task]
+                and (key == "seed" or value != getattr(Recipe(), key))
             ]
         )
         for name, spec in specs.items()
@@ -167,7 +167,8 @@ def _planned(
     tests = reports * numbers.test
     by_protocol = 0.0 if protocol is None else numbers.test * max(forward * RELATIVE_COST[protocol], reading)
     testing = tests * max(forward, reading) + by_protocol
-    parameters = parameter_count(on_meta(_fitted(architecture, numbers)))
+    with torch.device("meta"):
+        parameters = parameter_count(spec.task.network(_fitted(architecture, numbers), 0))
     scores = 2 if protocol is None else 3  # of the last evaluation, its predictions as text, and under the protocol
     disk = NUMBER * (parameters * (1 + 2 * CHECKPOINTS) + scores * numbers.test * numbers.classes)
     hours = images * max(training, reading) / 3600
@@ -178,19 +179,16 @@ def _fitted(architecture: Architecture, numbers: Counted) -> Architecture:
     return replace(architecture, num_classes=numbers.classes, in_channels=numbers.channels)
 
 
-def _measure(
-    architecture: Architecture, recipe: Recipe, numbers: Counted, size: int, device: torch.device
-) -> tuple[float, float]:
+def _measure(spec: RunSpec, numbers: Counted, size: int, device: torch.device) -> tuple[float, float]:
     """Seconds per image in training and in testing, with images in memory."""
-    row = _fitted(architecture, numbers)
+    row, recipe, task = _fitted(spec.architecture, numbers), spec.recipe, spec.task
     check_image_size(row, size, size)
-    state = start(ResNet(row), recipe, device)
+    state = start(task.network(row, 0), recipe, device, 1 + len(task.tallied or task.metrics))
     batch = recipe.batch_size // recipe.parts(1)
     batch = batch if device.type == "cuda" or size < CROP // 2 else min(batch, FEW)
-    images = torch.randn(batch, row.in_channels, size, size, device=device).to(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    forward = objective(state.network, recipe, device, F.cross_entropy, CLASSIFICATION.sums)
-    training = _seconds(lambda: descend(state, images, labels, forward), device)
+    images, targets = task.example(row, recipe, batch, size, device)
+    forward = objective(state.network, recipe, device, task.any_loss, task.sums)
+    training = _seconds(lambda: descend(state, images, targets, forward), device)
     state.network.eval()
     with torch.inference_mode():
         testing = _seconds(lambda: state.network(images), device)

@@ -18,14 +18,17 @@ from resnetlab.detection.model import DETECTION, save_detector, start_detector
 from resnetlab.detection.network import LOSSES, FasterRCNN, detector
 from resnetlab.detection.options import DetectorOptions
 from resnetlab.detection.stream import SceneStream, collate, picture, read_scene, scenes_of
+from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.average_precision import coco_summary
+from resnetlab.networks.architecture import Architecture
 from resnetlab.networks.modes import modes_kept
-from resnetlab.tasks.task import Batch, Metric, Task, Tested
+from resnetlab.tasks.task import Batch, Metric, Task, Tested, mean_loss
 from resnetlab.training.batches import Batches, Reading
 from resnetlab.training.distributed import World
 from resnetlab.training.loop import Loss
 from resnetlab.training.recipe import Recipe
 
+OBJECTS = 6
 CALIBRATED_ON = 2000  # training images for exact batch statistics
 METRICS = (Metric("AP50", "%", 100.0, best="highest"), Metric("AP", "%", 100.0, best="highest"))
 """By COCO's rule, 101 points: at IoU 0.5, and the mean over IoU 0.5 to 0.95; means over the classes."""
@@ -60,6 +63,8 @@ def detection(options: DetectorOptions) -> Task:
         sums=_sums,
         options=options,
         takes_boxes=True,
+        example=_example,
+        suffix=" with context" if options.context else "",
         network=partial(detector, options),
         start_from=start_detector,
         prepare=partial(prepare_scenes, options),
@@ -80,11 +85,16 @@ def prepare_scenes(
     """Training and test batches of whole images with boxes.
 
     Raises:
-        ResnetlabError: the batch cannot be divided evenly.
+        ResnetlabError: the batch cannot be divided evenly, or batch statistics over several processes.
     """
     world, train = reading.world, dataset.train
     assert isinstance(train, Files)  # noqa: S101 -- checked with the task
     recipe.parts(world.size)  # raises if the batch cannot be divided
+    if recipe.synchronised and world.size > 1:
+        raise ResnetlabError(
+            "batch statistics over several processes need parts of equal size, and in detection images and their "
+            "regions differ; take synchronised=no"
+        )
     skip = reading.on_bad == "skip"
     stream = SceneStream(
         train,
@@ -131,11 +141,18 @@ def _outputs(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _loss(recipe: Recipe, dataset: Dataset, device: torch.device) -> Loss:
-    return _sum_of_losses
+    return mean_loss
 
 
-def _sum_of_losses(losses: Tensor, images: Images) -> Tensor:
-    return losses.sum()
+def _example(row: Architecture, recipe: Recipe, count: int, size: int, device: torch.device) -> Batch:
+    """Random images of 4:3 with a few objects, to measure time with."""
+    height, width = size, round(size * 4 / 3)
+    corners = [[0.1 * k * width, 0.2 * height, (0.1 * k + 0.3) * width, 0.7 * height] for k in range(OBJECTS)]
+    boxes = Boxes.joined([Boxes.of(corners, [0] * OBJECTS)] * count).to(device)
+    pixels = torch.randn(count, row.in_channels, height, width, device=device)
+    pixels = pixels.to(memory_format=torch.channels_last)
+    images = Images(pixels, ((height, width),) * count, torch.ones(count, 2, device=device), boxes)
+    return images, images
 
 
 def _sums(losses: Tensor, images: Images) -> Float64[Tensor, "5"]:

@@ -8,7 +8,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Task
 
-USUAL_PRESET = {"detection-voc": "paper", "detection-coco": "coco"}
+USUAL_PRESET = {"detection-voc": "paper", "detection-coco": "coco", "digit-scenes": "few-objects"}
 """The detector's preset by recipe; otherwise `small`."""
 
 

@@ -72,6 +72,17 @@ def mean_over_images(task: "Task", network: nn.Module, batches: Iterable[Batch])
     return Tested(task.means(sums) if sums[-1] else {}, int(sums[-1]))
 
 
+def example_images(row: Architecture, recipe: Recipe, count: int, size: int, device: torch.device) -> Batch:
+    """Random images and labels, to measure time with."""
+    images = torch.randn(count, row.in_channels, size, size, device=device).to(memory_format=torch.channels_last)
+    return images, torch.zeros(count, dtype=torch.int64, device=device)
+
+
+def mean_loss(losses: Tensor, targets: Inputs) -> Tensor:
+    """The sum of the mean losses that a network itself computed."""
+    return losses.sum()
+
+
 def save_network(
     network: nn.Module, preprocessing: Preprocessing, outputs: tuple[str, ...], provenance: dict[str, Any], path: Path
 ) -> None:
@@ -105,7 +116,15 @@ class Task:
     start_from: Callable[[Path, nn.Module, tuple[str, ...]], Started] = start_from
     prepare: Callable[..., Batches] = prepare
     tester: Callable[["Task", nn.Module, Iterable[Batch]], Tested] = mean_over_images
+    example: Callable[[Architecture, Recipe, int, int, torch.device], Batch] = example_images
+    suffix: str = ""
+    """What titles of networks say of the task's options."""
     save: Callable[[nn.Module, Preprocessing, tuple[str, ...], dict[str, Any], Path], None] = save_network
+
+    @property
+    def any_loss(self) -> Loss:
+        """A loss of the task's kind, without a data set."""
+        return mean_loss if self.test_loss is None else self.test_loss
 
     @property
     def headline(self) -> Metric:
