@@ -326,7 +326,7 @@ def test_a_folder_of_voc_folders(tmp_path: Path) -> None:
     assert is_annotated(tmp_path / "kit")
     assert list_annotated(tmp_path / "kit").classes == ("cat",)
     voc(tmp_path / "kit" / "VOC2012", {"a": A_CAT, "b": A_CAT})
-    with pytest.raises(ResnetlabError, match="holds several data sets, VOC2007, VOC2012; give the path of one"):
+    with pytest.raises(ResnetlabError, match="no year has both .* give the path of one"):
         list_annotated(tmp_path / "kit")
     small = tmp_path / "small"
     voc(small, {"a": A_CAT, "b": A_CAT})
@@ -478,3 +478,23 @@ def test_bccd(shared: Path, tmp_path: Path) -> None:
     assert isinstance(found.train, Files)
     assert all(file.open().size == (640, 480) for file in islice(found.train.files, 3))
     assert not any(finding.weight == "stops" for finding in read_annotations(tmp_path).findings)
+
+
+def test_pascal_voc_of_two_years_is_the_papers_07_and_12(tmp_path: Path) -> None:
+    both = {"a": A_CAT, "b": A_DOG, "c": [*A_CAT, *A_DOG], "d": A_CAT}
+    lists = {"train": "a\nb\n", "val": "", "trainval": "a\nb\n", "test": "c\nd\n"}
+    voc(tmp_path / "VOC2007", both, lists)
+    voc(tmp_path / "VOC2012", {"e": A_DOG, "f": A_CAT}, {"train": "e\nf\n", "trainval": "e\nf\n"})
+    found = list_annotated(tmp_path)
+    assert isinstance(found.train, Files)
+    assert isinstance(found.test, Files)
+    trained = ("VOC2007/JPEGImages/a.jpg", "VOC2007/JPEGImages/b.jpg", "VOC2012/JPEGImages/e.jpg")
+    assert found.train.names == (*trained, "VOC2012/JPEGImages/f.jpg")
+    assert found.test.names == ("VOC2007/JPEGImages/c.jpg", "VOC2007/JPEGImages/d.jpg")
+    assert found.train.boxes is not None
+    assert found.train.boxes.classes.tolist() == [0, 1, 1, 0]
+    assert found.validation is None
+    assert found.note.startswith("trained on train and val of VOC2007, VOC2012, tested on test")
+    voc(tmp_path / "VOC2012", {"e": [("cow", "", 1, 1, 9, 9)]})
+    with pytest.raises(ResnetlabError, match="VOC2012 has other classes than"):
+        list_annotated(tmp_path)

@@ -105,7 +105,10 @@ class AnchorRecall:
 
 
 def anchor_recall(objects: Objects, fit: Fit, options: DetectorOptions) -> AnchorRecall:
-    """The shares of objects that have an anchor in images scaled by `fit`; each image is a canvas of its own."""
+    """The shares of objects that have an anchor in images scaled by `fit`; each image is a canvas of its own.
+
+    There is at least one object.
+    """
     scaled = objects.scaled(fit)
     best = best_overlaps(scaled, options)
     side, (small, large) = _areas(scaled.corners).sqrt(), SIDES
@@ -114,10 +117,8 @@ def anchor_recall(objects: Objects, fit: Fit, options: DetectorOptions) -> Ancho
     names = tuple(dict.fromkeys(objects.names))
     number = torch.tensor([names.index(name) for name in objects.names], dtype=torch.int64)
     by_class, also_low = _shares(names, number[objects.classes], best)
-    everything, _ = _shares(("all",), torch.zeros_like(objects.classes), best)
-    return AnchorRecall(
-        by_size, by_class, everything[0] if len(objects) else Share("all", 0, 1.0, 1.0), low | also_low
-    )
+    ((everything,), _) = _shares(("all",), torch.zeros_like(objects.classes), best)
+    return AnchorRecall(by_size, by_class, everything, low | also_low)
 
 
 def best_overlaps(objects: Objects, options: DetectorOptions) -> Float64[Tensor, "k"]:

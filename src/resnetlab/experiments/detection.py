@@ -34,6 +34,7 @@ RULE: ApRule = "101 points"
 VOC = Counted("VOC 07+12", 21_000, 5000, 20, layout="VOC's layout (Annotations, JPEGImages, ImageSets)")
 COCO = Counted("COCO", 80_000, 40_000, 80, layout="COCO's annotations/instances_*.json, train2014/ and val2014/")
 DET = Counted("ImageNet DET", 400_000, 20_000, 200, layout="its images with boxes, in VOC's or COCO's layout")
+RULES_BY_CLASS = {"table10": ("11 points", "class_voc07"), "table11": ("area", "class_voc10")}
 PLAIN, REFINED, SCALED = "baseline", "refined", "scaled"
 STEPS = (
     # Row of Table 9, with context, test setting
@@ -185,8 +186,7 @@ def make_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Seq
     steps = STEPS if experiment.name == "table9" else STEPS[:1]
     rows = rows_of(runs, steps)
     changes = [None, *(judged(a, b) for a, b in pairwise(rows))]
-    by_class = experiment.name in ("table10", "table11")
-    tables = [_table(rows, changes, runs), *([_class_table(rows, experiment)] if by_class else [])]
+    tables = [_table(rows, changes, runs), _class_table(rows, experiment)]
     tables.append(_paper_table(experiment))
     made_from = tuple(_without_matches(run).to_json() for run in runs)
     return Record(experiment.name, experiment.title, tuple(_sentences(rows, changes)), tuple(tables), (), made_from)
@@ -208,12 +208,12 @@ def _table(rows: Sequence[Row], changes: Sequence[Judged | None], runs: Sequence
         "change: standard error by a paired bootstrap over the images and the spread over the seeds; within noise: "
         f"less than {CERTAIN:g} of it.{scales} {protocol(runs)}"
     )
-    return Table(header, tuple(lines), note)
+    return Table(header, tuple(lines), note, "Detectors")
 
 
 def _class_table(rows: Sequence[Row], experiment: Experiment) -> Table:
     """Average precision of each class, by the rule of the benchmark of the paper's table."""
-    rule, name = ("11 points", "class_voc07") if experiment.name == "table10" else ("area", "class_voc10")
+    rule, name = RULES_BY_CLASS.get(experiment.name, ("101 points", "class_map50"))
     classes = (rows[0].runs[0].measured or {})["classes"]
     printed = [each for each in _printed(experiment) if each.classes]
     theirs = printed if tuple(classes) == paper.VOC_CLASSES else []

@@ -8,8 +8,9 @@ from typing import Any
 
 from resnetlab.data.class_names import CIFAR10, imagenet
 from resnetlab.networks.architecture import Architecture
-from resnetlab.networks.measure import on_meta, parameter_count
+from resnetlab.networks.measure import parameter_count
 from resnetlab.runs.finished import FinishedRun
+from resnetlab.tasks.named import task_of_run
 from resnetlab.tasks.task import Metric
 from resnetlab.training.named_recipes import CIFAR, PAPER_IMAGENET, RECIPES
 
@@ -24,6 +25,8 @@ class Summary:
     seeds: tuple[int, ...]
     train: tuple[float, ...]
     test: tuple[float, ...]
+    count: int = 0
+    """Number of parameters."""
 
     @property
     def residual(self) -> bool:
@@ -33,7 +36,7 @@ class Summary:
     @property
     def parameters(self) -> str:
         """Number of parameters in millions."""
-        return f"{parameter_count(on_meta(self.architecture)) / 1e6:.2f}M"
+        return f"{self.count / 1e6:.2f}M"
 
 
 def by_network(runs: Iterable[FinishedRun]) -> list[Summary]:
@@ -47,10 +50,19 @@ def by_network(runs: Iterable[FinishedRun]) -> list[Summary]:
             tuple(run.seed for run in group),
             tuple(run.final("train") for run in group),
             tuple(tested_error(run) for run in group),
+            parameters_of(group[0]),
         )
         for architecture, group in groups.items()
     ]
     return sorted(summaries, key=lambda s: (s.residual, s.architecture.depth, s.architecture.title))
+
+
+def parameters_of(run: FinishedRun) -> int:
+    """The number of parameters of the trained network, or detector."""
+    import torch
+
+    with torch.device("meta"):
+        return parameter_count(task_of_run(run.config).network(run.architecture, 0))
 
 
 def tested_error(run: FinishedRun) -> float:
@@ -109,7 +121,7 @@ def protocol(runs: Sequence[FinishedRun]) -> str:
 def trained(runs: Sequence[FinishedRun]) -> str:
     """How and on which hardware the networks were trained, and what the training metric is."""
     first = runs[0]
-    recipe, metric = first.recipe, first.metric.name
+    recipe, metric = first.recipe, first.metric_on("train").name
     seeds = sorted({run.seed for run in runs})
     machines = sorted({_machine(run.result["environment"]) for run in runs})
     last = [0, 0, *(point["step"] for point in first.curve)][-2:]

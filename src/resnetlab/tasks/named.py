@@ -1,13 +1,15 @@
 """Tasks by name, with their options from the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from resnetlab.choices import TaskName
-from resnetlab.detection.options import PRESETS, DetectorOptions, parse_options
+from resnetlab.detection.options import PRESETS, DetectorOptions, from_json, parse_options
 from resnetlab.errors import ResnetlabError
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Task
 
+DETECTION = "detection"
 USUAL_PRESET = {"detection-voc": "paper", "detection-coco": "coco", "digit-scenes": "few-objects"}
 """The detector's preset by recipe; otherwise `small`."""
 
@@ -26,6 +28,12 @@ def task_named(name: TaskName, assignments: Sequence[str] = (), recipe: str = ""
     is_preset = any(text.startswith("preset=") for text in assignments)
     usual = {} if is_preset else PRESETS[USUAL_PRESET.get(recipe, "small")]
     return detection_task(DetectorOptions(**{**usual, **given}))
+
+
+def task_of_run(config: Mapping[str, Any]) -> Task:
+    """The task of a run, from its configuration; an unknown one counts as classification."""
+    said = config.get("task", {})
+    return detection_task(from_json(said["options"])) if said.get("name") == DETECTION else CLASSIFICATION
 
 
 def detection_task(options: DetectorOptions) -> Task:

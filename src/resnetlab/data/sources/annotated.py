@@ -1,8 +1,9 @@
 """Image files with boxes, annotated as in Pascal VOC or COCO."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from resnetlab.data.sources.splitting import TEST_SHARE, same_content
 from resnetlab.data.sources.voc import read_voc, voc_folders
 from resnetlab.errors import ResnetlabError
 
+OF_A_YEAR = re.compile(r"VOC20\d\d")
 EXPECTED = (
     "VOC's layout, Annotations/*.xml and JPEGImages/; or COCO's, annotations/instances_*.json with train2017/ and "
     "val2017/, train/_annotations.coco.json with the images beside it, or a .json file with the images beside it or "
@@ -39,15 +41,17 @@ def list_annotated(source: Path) -> Dataset:
     the order of their ids. Without a test split, the validation split is the test set; without any, the tenth of the
     images with the lowest path hashes is. Boxes are clipped to the image; those without area are dropped.
 
+    A folder with VOC2007 and VOC2012 is the paper's "07+12": trained on `trainval` of all years, tested on the `test`
+    lists that are there (Appendix A).
+
     Raises:
         ResnetlabError: whatever `check-data` says stops training; it names the file and what is wrong.
     """
+    years = voc_folders(source)
+    if len(years) > 1 and all(OF_A_YEAR.fullmatch(folder.name) for folder in years):
+        return _together(source, years)
     found = read_annotations(source)
-    if wrong := [finding for finding in found.findings if finding.weight == "stops"]:
-        first, more = wrong[0], len(wrong) - 1
-        others = f" (`resnetlab check-data` lists {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        detail = f": {first.detail}" if first.detail else ""
-        raise ResnetlabError(f"{source}, {first.kind}: {first.file}{detail}; {KINDS[first.kind][1]}{others}")
+    _refuse_wrong(found, source)
     dropped: Counter[str] = Counter()
     parts = {split: _files(raw, dropped) for split, raw in found.splits.items()}
     if found.is_split:
@@ -57,10 +61,49 @@ def list_annotated(source: Path) -> Dataset:
     else:
         note = f"no split found: {TEST_SHARE:.0%} of the images held out for testing, chosen by a hash of the path"
         (train, test), validation = _held_out(_joined(list(parts.values())), source), None
-    for kind, count in dropped.items():
-        note += f"; {count:,} box{'es' * (count > 1)} {kind} dropped, see check-data" if count else ""
-    dataset = Dataset(source.resolve().stem, found.classes, train, test, validation, note)
+    dataset = Dataset(source.resolve().stem, found.classes, train, test, validation, note + _told(dropped))
     return replace(dataset, category_ids=found.category_ids, image_ids=found.image_ids)
+
+
+def _together(source: Path, years: Sequence[Path]) -> Dataset:
+    """Pascal VOC of several years: `train` and `val` of all for training, and all `test` lists."""
+    dropped: Counter[str] = Counter()
+    trained, tested, classes = list[Files](), list[Files](), tuple[str, ...]()
+    for folder in years:
+        found = read_annotations(folder)
+        _refuse_wrong(found, folder)
+        if classes and classes != found.classes:
+            raise ResnetlabError(f"{folder} has other classes than {years[0]}; give the path of one")
+        classes = found.classes
+        for split, raw in found.splits.items():
+            part = _files(raw, dropped)
+            named = tuple(replace(file, name=f"{folder.name}/{file.name}") for file in part.files)
+            (tested if split == "test" else trained).append(replace(part, files=named))
+    if not (trained and tested):
+        raise ResnetlabError(
+            f"{source}: no year has both ImageSets/Main/trainval.txt and test.txt; give the path of one"
+        )
+    names = ", ".join(folder.name for folder in years)
+    note = f"trained on train and val of {names}, tested on test" + _told(dropped)
+    return Dataset(source.resolve().stem, classes, _joined(trained), _joined(tested), None, note)
+
+
+def _refuse_wrong(found: Annotations, source: Path) -> None:
+    if wrong := [finding for finding in found.findings if finding.weight == "stops"]:
+        first, more = wrong[0], len(wrong) - 1
+        others = f" (`resnetlab check-data` lists {more:,} more such problem{'s' * (more > 1)})" if more else ""
+        detail = f": {first.detail}" if first.detail else ""
+        raise ResnetlabError(f"{source}, {first.kind}: {first.file}{detail}; {KINDS[first.kind][1]}{others}")
+
+
+def _told(dropped: Counter[str]) -> str:
+    """What was dropped, for the note of the data set."""
+    told = (
+        f"; {count:,} box{'es' * (count > 1)} {kind} dropped, see check-data"
+        for kind, count in dropped.items()
+        if count
+    )
+    return "".join(told)
 
 
 def read_annotations(source: Path) -> Annotations:
