@@ -85,6 +85,8 @@ def train(
     for note in resolved.notes:
         say(note[0].upper() + note[1:])
     say(f"{chosen.title}, {describe(spec.recipe, len(dataset.train), dataset.image_shape)}: {folder}")
+    if made.about:
+        say(made.about)
     if busy := crowded(settings):
         complain(busy)
     with Monitor(console) as monitor, board(folder if tensorboard else None) as write:

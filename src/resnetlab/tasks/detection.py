@@ -64,6 +64,7 @@ def detection(options: DetectorOptions) -> Task:
         options=options,
         takes_boxes=True,
         example=_example,
+        about=_about(options),
         suffix=" with context" if options.context else "",
         network=partial(detector, options),
         start_from=start_detector,
@@ -134,6 +135,18 @@ def found_in(detect: Callable[[Images], list[Detections]], batches: Iterable[Bat
         dist.all_gather_object(several, parts)
         parts = [part for each in several for part in each]
     return Found.joined(parts)
+
+
+def _about(options: DetectorOptions) -> str:
+    """The detector's main choices."""
+    sizes, ratios = ("/".join(f"{x:g}" for x in each) for each in (options.anchor_sizes, options.anchor_ratios))
+    pooling = "RoI max pooling" if options.pooling == "pool" else "RoIAlign"
+    return (
+        f"Detector: {pooling}, anchors of {sizes} pixels at ratios {ratios}, {options.train_proposals:,} proposals "
+        f"in training and {options.test_proposals:,} in tests, NMS at IoU {options.nms:g}"
+        + ", global context" * options.context
+        + ", box refinement" * options.refine
+    )
 
 
 def _outputs(dataset: Dataset) -> tuple[str, ...]:

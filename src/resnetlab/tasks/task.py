@@ -117,6 +117,8 @@ class Task:
     prepare: Callable[..., Batches] = prepare
     tester: Callable[["Task", nn.Module, Iterable[Batch]], Tested] = mean_over_images
     example: Callable[[Architecture, Recipe, int, int, torch.device], Batch] = example_images
+    about: str = ""
+    """The task's choices in words, for the user before a training."""
     suffix: str = ""
     """What titles of networks say of the task's options."""
     save: Callable[[nn.Module, Preprocessing, tuple[str, ...], dict[str, Any], Path], None] = save_network

@@ -138,6 +138,8 @@ def describe(recipe: Recipe, images: int, image_shape: tuple[int, int, int] | No
         rate += f", a tenth after steps {', '.join(f'{drop:,}' for drop in recipe.drops)}"
     if recipe.warmup_rate is not None:
         rate += f", {recipe.warmup_rate:g} until the training error is below {recipe.warmup_error:g} %"
+    if recipe.crop == "whole":
+        rate += ", batch norm fixed" if recipe.batch_norm == "fixed" else ", batch norm trained"
     return (
         f"recipe {recipe.name}: {recipe.iterations:,} steps of {recipe.batch_size} images of {pixels} "
         f"({epochs:.1f} epochs), {rate}, {recipe.precision}"
