@@ -12,7 +12,8 @@ from resnetlab.detection.cost import cost
 from resnetlab.detection.options import PRESETS, DetectorOptions
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.catalogue import find
-from resnetlab.experiments.detection import EXPERIMENTS, Row, judged, make_record, rows_of
+from resnetlab.experiments.detection import EXPERIMENTS, make_record
+from resnetlab.experiments.detection_rows import Row, judged, rows_of
 from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.options import Options
 from resnetlab.networks.architecture import parse

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,52 +55,65 @@ def detect(
         with_: More detectors of the same classes, as an ensemble.
         settings: How the network is run.
     """
-    find(model, images, out, csv, json, score, tuple(detector), tuple(with_), settings)
+    if not 0 <= score < 1:
+        raise ResnetlabError(f"`score={score:g}`: it must be at least 0 and less than 1")
+    if any(text.startswith("score=") for text in detector):
+        raise ResnetlabError("give the least score as `score`, not as an option of the detector")
+    find((model, *with_), images, Written(out, csv, json), (f"score={score}", *detector), settings)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where detections are written: pictures, a CSV file, COCO's JSON; without files they are printed."""
+
+    pictures: Path | None = None
+    csv: Path | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        ends_in("csv", self.csv, ".csv")
+        ends_in("json", self.json, ".json")
+        if self.pictures is not None and self.pictures.is_file():
+            raise ResnetlabError(f"{self.pictures} is a file; give a folder for the pictures with `out`")
 
 
 def find(
-    model: Path,
+    models: tuple[Path, ...],
     images: tuple[Path, ...],
-    out: Path | None,
-    csv: Path | None,
-    json: Path | None,
-    score: float,
+    to: Written,
     options: tuple[str, ...],
-    others: tuple[Path, ...],
     settings: InferenceSettings,
 ) -> None:
     """Find objects in images, and print or write them."""
     at_least_one(settings)
-    ends_in("csv", csv, ".csv")
-    ends_in("json", json, ".json")
-    if not 0 <= score < 1:
-        raise ResnetlabError(f"`score={score:g}`: it must be at least 0 and less than 1")
     if settings.batch_size is not None:
         raise ResnetlabError("`batch_size` takes no effect in detection: images have sizes of their own")
     from resnetlab.data.boxes import Detections
+    from resnetlab.data.preprocessing import read_image
+    from resnetlab.files import replacing
     from resnetlab.inference.predict import find_images
     from resnetlab.report.detection_files import drawn, write_coco, write_csv
     from resnetlab.tasks.detectors import find_in_files
 
-    if out is not None and out.is_file():
-        raise ResnetlabError(f"{out} is a file; give a folder for the pictures with `out`")
     paths = find_images(images)
-    detectors = read_detectors((model, *others), options, settings.device, settings.threads, score)
-    skipped: set[str] = set()
+    detectors = read_detectors(models, options, settings.device, settings.threads)
+    skipped, drawn_to = set[str](), set[Path]()
     found: dict[str, Detections] = {}
     began = time.perf_counter()
     for path, detections in watched(find_in_files(detectors, paths, None, skipped), "detecting", len(paths)):
         found[str(path)] = detections
-        if not (csv or json):
+        if not (to.csv or to.json):
             say(f"{path}: {_in_words(detections, detectors.classes)}")
-        if out is not None:
-            _draw(out, path, drawn(_opened(path), detections, detectors.classes))
+        if to.pictures is not None:
+            place = unused(to.pictures / f"{path.stem}.jpg", drawn_to)
+            with replacing(place) as temporary:
+                drawn(read_image(path), detections, detectors.classes).save(temporary, format="jpeg", quality=90)
     seconds = time.perf_counter() - began
-    if csv:
-        write_csv(csv, found, detectors.classes)
-    if json:
-        write_coco(json, found, {}, ())
-    places = ", ".join(str(place) for place in (csv, json, out) if place)
+    if to.csv:
+        write_csv(to.csv, found, detectors.classes)
+    if to.json:
+        write_coco(to.json, found, {}, ())
+    places = ", ".join(str(place) for place in (to.csv, to.json, to.pictures) if place)
     count, boxes = len(found), sum(map(len, found.values()))
     say(
         f"{boxes:,} object{'s' * (boxes != 1)} in {count:,} image{'s' * (count != 1)} in {seconds:.1f} s, "
@@ -117,7 +130,6 @@ def read_detectors(
     options: tuple[str, ...],
     device: DeviceName,
     threads: int | None,
-    score: float | None = None,
 ) -> "Detectors":
     """The detectors with other options of testing.
 
@@ -139,8 +151,6 @@ def read_detectors(
         if path.exists() and task_of(path) == CLASSIFICATION:
             raise ResnetlabError(f"{path} is no detector; `resnetlab predict` takes models for classification")
     given = parse_options(options)
-    if score is not None and "score" not in given:
-        given["score"] = score
     from resnetlab.tasks.detectors import Detectors
 
     return Detectors.read(paths, given, World.here().device(choose_device(device).type))
@@ -273,17 +283,14 @@ def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "
             picture.save(temporary, format="jpeg", quality=90)
 
 
-def _draw(folder: Path, path: Path, picture: Any) -> None:
-    from resnetlab.files import replacing
-
-    with replacing(folder / f"{path.stem}.jpg") as temporary:
-        picture.save(temporary, format="jpeg", quality=90)
-
-
-def _opened(path: Path) -> Any:
-    from resnetlab.data.preprocessing import read_image
-
-    return read_image(path)
+def unused(path: Path, taken: set[Path]) -> Path:
+    """The path, or one with a number where images of one name come from several folders."""
+    found, number = path, 1
+    while found in taken:
+        number += 1
+        found = path.with_stem(f"{path.stem}-{number}")
+    taken.add(found)
+    return found
 
 
 def _in_words(detections: Any, classes: tuple[str, ...]) -> str:

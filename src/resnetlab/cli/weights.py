@@ -160,12 +160,12 @@ def predict_(
     from resnetlab.models.modelfile import task_of
 
     if task_of(model) == "detection":
-        from resnetlab.cli.detecting import LIKELY, find
+        from resnetlab.cli.detecting import LIKELY, Written, find
 
         for name, given in (("top", top), ("engine", engine), ("precision", precision != "auto")):
             if given:
                 raise ResnetlabError(f"`{name}` takes no effect with a detector")
-        find(model, images, out, csv, None, LIKELY, (), (), settings)
+        find((model,), images, Written(out, csv), (f"score={LIKELY}",), settings)
         return
     if out:
         raise ResnetlabError("`out` is for the pictures of a detector; `csv` takes the classes")

@@ -1,25 +1,30 @@
 """Detection: Tables 7 to 12. VGG-16 against residual networks, then box refinement, context and several scales."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
-
-import numpy as np
+from statistics import mean
 
 from resnetlab.data.class_names import spoken
 from resnetlab.detection.options import PRESETS, DetectorOptions
 from resnetlab.errors import ResnetlabError
-from resnetlab.evaluation.average_precision import ApRule, Bootstrap, bootstrap
-from resnetlab.evaluation.matching import Matches
 from resnetlab.evaluation.scores import Scored
+from resnetlab.experiments.detection_rows import (
+    CERTAIN,
+    PLAIN,
+    REFINED,
+    SCALED,
+    Judged,
+    Row,
+    judged,
+    measure_detector,
+    read_subject,
+    rows_of,
+)
 from resnetlab.experiments.experiment import Experiment, Inspection, Scale
-from resnetlab.experiments.options import Options
 from resnetlab.experiments.plan import Counted
 from resnetlab.experiments.summary import mean_and_spread, protocol
-from resnetlab.networks.architecture import BASELINES, Architecture
+from resnetlab.networks.architecture import BASELINES
 from resnetlab.paper import detection as paper
 from resnetlab.paper.detection import PrintedDetection
 from resnetlab.report.record import Record, Table
@@ -27,15 +32,10 @@ from resnetlab.runs.finished import FinishedRun
 from resnetlab.tasks.named import detection_task
 from resnetlab.tasks.task import Task
 
-CERTAIN = 1.96  # standard errors: 95 %
-SCALES_OF_PAPER = (200, 400, 600, 800, 1000)  # Appendix B, for networks trained at 600
-TRAINED_AT = 600
-RULE: ApRule = "101 points"
 VOC = Counted("VOC 07+12", 21_000, 5000, 20, layout="VOC's layout (Annotations, JPEGImages, ImageSets)")
 COCO = Counted("COCO", 80_000, 40_000, 80, layout="COCO's annotations/instances_*.json, train2014/ and val2014/")
 DET = Counted("ImageNet DET", 400_000, 20_000, 200, layout="its images with boxes, in VOC's or COCO's layout")
 RULES_BY_CLASS = {"table10": ("11 points", "class_voc07"), "table11": ("area", "class_voc10")}
-PLAIN, REFINED, SCALED = "baseline", "refined", "scaled"
 STEPS = (
     # Row of Table 9, with context, test setting
     (paper.BASELINE, False, PLAIN),
@@ -43,57 +43,6 @@ STEPS = (
     (paper.CONTEXT, True, REFINED),
     (paper.SCALES, True, SCALED),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A detector with its test setting, over its seeds."""
-
-    architecture: Architecture
-    step: str
-    runs: tuple[FinishedRun, ...]
-    setting: str
-
-    @property
-    def title(self) -> str:
-        """The network and what was added."""
-        narrow = self.architecture.narrow
-        return f"{self.step} {self.architecture.title}" + (f" of 1/{narrow} width" if narrow > 1 else "")
-
-    def values(self, name: str) -> list[float]:
-        """A measure of each seed, in percent."""
-        return [100 * float(found[name] or 0.0) for found in self._found]
-
-    def by_class(self, name: str) -> list[list[float]]:
-        """A measure of each class, of each seed, in percent."""
-        several = zip(*(found[name] for found in self._found), strict=True)
-        return [[100 * float(value or 0.0) for value in each] for each in several]
-
-    @property
-    def matches(self) -> list[list[Matches]]:
-        """Which detections are right, of each seed and class."""
-        return [[_matches(each) for each in found["matches"]] for found in self._found]
-
-    @property
-    def _found(self) -> list[Mapping[str, Any]]:
-        return [(run.measured or {})["settings"][self.setting] for run in self.runs]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The change of AP50 from one row to another, in points, and its standard error over images and seeds."""
-
-    points: float
-    error: float
-    bootstrap: Bootstrap
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether other images or seeds could reverse it."""
-        return abs(self.points) <= CERTAIN * self.error
-
-    def __str__(self) -> str:
-        return f"{self.points:+.2f} ± {self.error:.2f}" + (" (within noise)" if self.within_noise else "")
 
 
 def task(words: Sequence[str], scale: Scale) -> Task:
@@ -105,80 +54,6 @@ def task(words: Sequence[str], scale: Scale) -> Task:
     if unknown := [word for word in words if word != "context"]:
         raise ResnetlabError(f"unknown option +{unknown[0]}; a detector here may have +context")
     return detection_task(DetectorOptions(**{**PRESETS[scale.preset], "context": bool(words)}))
-
-
-def read_subject(folder: Path, options: Options) -> Any:
-    """The detector of a finished run and the test images of its data."""
-    from resnetlab.runs.folder import read_settings
-    from resnetlab.runs.settings import choose_device
-    from resnetlab.tasks.detectors import Detectors, images_with_boxes
-
-    detectors = Detectors.read([folder], {}, choose_device(options.settings.device))
-    settings = read_settings(folder)
-    source = options.data or settings["source"]
-    return detectors, images_with_boxes(detectors.models[0], source, Path(settings["data_dir"]))
-
-
-def measure_detector(subject: Any, watch: Any) -> Mapping[str, Any]:
-    """Average precision under the test settings of Table 9, as JSON; more scales only with global context."""
-    from resnetlab.tasks.detectors import find_all, measure
-
-    detectors, images = subject
-    (model,) = detectors.models
-    side = min(model.preprocessing.fit.resize)
-    scales = tuple(round(side * each / TRAINED_AT) for each in SCALES_OF_PAPER)
-    settings: dict[str, dict[str, Any]] = {PLAIN: {}, REFINED: {"refine": True}}
-    if model.options.context:
-        settings[SCALED] = {"refine": True, "scales": scales}
-    found: dict[str, Any] = {}
-    for name in watch(list(settings)):
-        model.with_test({"refine": False, "scales": ()} | settings[name])
-        measured = measure(find_all(detectors, images), len(detectors.classes))
-        found[name] = {
-            "map50": measured.coco.ap50,
-            "ap": measured.coco.ap,
-            "voc07": measured.voc07_mean,
-            "voc10": measured.voc10_mean,
-            "class_map50": measured.coco.class_ap50,
-            "class_voc07": measured.voc07,
-            "class_voc10": measured.voc10,
-            "matches": [_stored(each) for each in measured.matches],
-        }
-    return {
-        "images": len(images.images),
-        "boxes": int((~images.truth.ignored).sum()),
-        "classes": list(detectors.classes),
-        "scales": list(scales),
-        "settings": found,
-    }
-
-
-def rows_of(runs: Sequence[FinishedRun], steps: Sequence[tuple[str, bool, str]]) -> list[Row]:
-    """The rows that these runs give, the paper's baseline first."""
-    found = []
-    networks = dict.fromkeys(run.architecture for run in runs)
-    for architecture in sorted(networks, key=lambda row: row.stem != "vgg"):
-        for step, context, setting in steps:
-            chosen = tuple(
-                run
-                for run in runs
-                if run.architecture == architecture
-                and run.config["task"]["options"]["context"] == context
-                and setting in (run.measured or {})["settings"]
-            )
-            is_step = step == paper.BASELINE or architecture.stem != "vgg"
-            if chosen and is_step:
-                found.append(Row(architecture, step, chosen, setting))
-    return found
-
-
-def judged(first: Row, second: Row) -> Judged:
-    """The change of AP50: by a paired bootstrap over the images, and by the spread over the seeds."""
-    found = bootstrap(first.matches, second.matches, RULE)
-    seeds = [values for values in (first.values("map50"), second.values("map50")) if len(values) > 1]
-    over_seeds = sum(stdev(values) ** 2 / len(values) for values in seeds)
-    error = (100**2 * found.mean.standard_error**2 + over_seeds) ** 0.5
-    return Judged(100 * found.mean.difference, error, found)
 
 
 def make_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
@@ -274,25 +149,6 @@ def _without_matches(run: FinishedRun) -> FinishedRun:
         for name, found in measured["settings"].items()
     }
     return replace(run, measured=measured | {"settings": settings})
-
-
-def _stored(matches: Matches) -> dict[str, list[Any]]:
-    scores = [round(float(score), 5) for score in matches.scores]
-    return {
-        "image": matches.image.tolist(),
-        "scores": scores,
-        "outcome": matches.outcome.tolist(),
-        "positives": matches.positives.tolist(),
-    }
-
-
-def _matches(said: Mapping[str, Any]) -> Matches:
-    return Matches(
-        np.asarray(said["image"], dtype=np.int64),
-        np.asarray(said["scores"], dtype=np.float64),
-        np.asarray(said["outcome"], dtype=np.int8),
-        np.asarray(said["positives"], dtype=np.int64),
-    )
 
 
 NETWORKS = ("vgg16_bn-narrow4", "resnet18-narrow4")
