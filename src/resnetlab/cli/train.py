@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @command
 def train(
     *,
-    data: Annotated[str, tyro.conf.arg(metavar="NAME-OR-PATH")],
+    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH", help_behavior_hint="")] = None,
     task: TaskName | None = None,
     network: str | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None,
@@ -40,10 +40,11 @@ def train(
 
     Args:
         data: digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a
-            folder of tar shards. For detection digit-scenes, or a folder with boxes as in Pascal VOC or COCO.
+            folder of tar shards. For detection digit-scenes (the default with --task detection), or a folder with
+            boxes as in Pascal VOC or COCO.
         task: What is learned. Default: detection if the data has boxes, otherwise classification.
         network: A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all.
-            Default: the network of --from.
+            Default: the network of --from, or for digit-scenes resnet18-narrow4.
         from_: Start from a model file, a finished run or weights of another library. The last layer is kept if the
             class names match; the preprocessing is that of the weights.
         narrow: Divide all widths by this, for large networks on small images. Default: 1.
@@ -60,7 +61,7 @@ def train(
     at_least_one(recipe, settings, narrow=narrow)
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
-    from resnetlab.data.named import DataSource, task_for
+    from resnetlab.data.named import DataSource, data_for, network_for, task_for
     from resnetlab.models.starting import architecture_of
     from resnetlab.runs.run import run
     from resnetlab.runs.settings import crowded
@@ -68,9 +69,11 @@ def train(
     from resnetlab.tasks.named import task_named
     from resnetlab.training.resolve import describe, is_resident, resolve
 
+    data = data or data_for(task)
     kind = task or task_for(data)
     start = architecture_of(from_) if from_ else None
-    chosen = network_of(network, start, **vars(variant), narrow=narrow)
+    usual_network = None if start else network_for(data)
+    chosen = network_of(network or usual_network, start, **vars(variant), narrow=narrow)
     usual = default_recipe(data, chosen, from_ is not None, kind)
     made = task_named(kind, detector, recipe.name or usual)
     resident = is_resident(recipe, usual)

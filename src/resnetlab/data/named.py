@@ -28,11 +28,15 @@ class Named:
     """Default recipe for 110 layers or more, where the paper uses warm-up (Section 4.2)."""
     downloaded: bool = False
     boxes: bool = False
+    network: str | None = None
+    """The network that it is shown with."""
 
 
 NAMED = {
     "digits": Named(lambda data_dir: digits(), "digits", "digits"),
-    "digit-scenes": Named(lambda data_dir: digit_scenes(), "digit-scenes", "digit-scenes", boxes=True),
+    "digit-scenes": Named(
+        lambda data_dir: digit_scenes(), "digit-scenes", "digit-scenes", boxes=True, network="resnet18-narrow4"
+    ),
     "cifar10": Named(lambda data_dir: load_cifar(CIFAR10, data_dir), "cifar", "cifar-warmup", downloaded=True),
     "cifar100": Named(lambda data_dir: load_cifar(CIFAR100, data_dir), "cifar", "cifar-warmup", downloaded=True),
 }
@@ -94,6 +98,22 @@ def task_for(source: str) -> TaskName:
     """The task that a data set is for: detection if it has boxes."""
     boxes = NAMED[source].boxes if source in NAMED else is_annotated(Path(source))
     return "detection" if boxes else "classification"
+
+
+def data_for(task: TaskName | None) -> str:
+    """The data set that a task is shown on, where none is given.
+
+    Raises:
+        ResnetlabError: the task has none.
+    """
+    if task != "detection":
+        raise ResnetlabError("give the data with `data`, e.g. digits or a folder of images by class")
+    return next(name for name, named in NAMED.items() if named.boxes)
+
+
+def network_for(source: str) -> str | None:
+    """The network that a named data set is shown with, where none is given."""
+    return NAMED[source].network if source in NAMED else None
 
 
 def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
