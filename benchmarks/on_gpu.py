@@ -2,8 +2,9 @@
 
     python -m benchmarks.on_gpu --archive cifar10-jpeg.tar.xz --out results-gpu --minutes 9
 
-Tests of the GPU paths, speed against other trainers, ResNet-1202's speed and memory, and Figure 6 in full over three
-seeds, as far as the time goes. What is finished is in `--out`. On a machine without a GPU, `--smoke` takes every turn
+Tests of the GPU paths; detection against torchvision, whose results are compared first, and a short training of a
+detector; speed against other trainers, ResNet-1202's speed and memory, and Figure 6 in full over three seeds, as far
+as the time goes. What is finished is in `--out`. On a machine without a GPU, `--smoke` takes every turn
 of it in small.
 """
 
@@ -52,6 +53,7 @@ def main(archive: Path, out: Path, minutes: float = 9.0, seeds: int = 3, smoke: 
         speed += ["--steps", "64000", "--images", "50000", "--workers", "14", "--rounds", "6", "--seconds", "1"]
         deep += ["--steps", "64000", "--device", "cuda", "--ways", "deep"]
     within(end, [sys.executable, "-m", "pytest", "-q", "tests/training/test_captured.py"])
+    detection(out, end, device, smoke)
     if not (out / "training-gpu.json").exists():
         within(end, [sys.executable, "-m", "benchmarks.training", *speed])
     figure = ["reproduce", "figure6", "--scale", "full", "--data", str(DATA), "--device", device]
@@ -66,6 +68,21 @@ def main(archive: Path, out: Path, minutes: float = 9.0, seeds: int = 3, smoke: 
     for found in Path(f"runs/figure6-{DATA.stem}").glob("figure6.*"):
         shutil.copy(found, out)
     print(*sorted(path.name for path in out.iterdir()))
+
+
+def detection(out: Path, end: float, device: str, smoke: bool) -> None:
+    """Faster R-CNN against torchvision's, and a detector trained on scenes of digits."""
+    speed = ["--device", device, "--out", str(out / "detection-gpu")]
+    if smoke:
+        speed += ["--networks", "resnet18-narrow8", "--size", "96", "128", "--rounds", "1", "--block", "1"]
+    else:
+        speed += ["--networks", "resnet50", "resnet101", "--size", "600", "800", "--rounds", "6", "--block", "5"]
+    if not (out / "detection-gpu.json").exists():
+        within(end, [sys.executable, "-m", "benchmarks.detection", *speed])
+    network = "resnet18-narrow8" if smoke else "resnet18-narrow4"
+    training = ["train", "--data", "digit-scenes", "--network", network, "--device", device]
+    training += ["--out", str(out / "digit-scenes"), *(["--iterations", "4", "--threads", "1"] if smoke else [])]
+    within(end, [*RESNETLAB, *training])
 
 
 def unpack(archive: Path, images: int | None) -> None:

@@ -42,7 +42,7 @@ RECIPE = replace(
     crop_size=64,
     longest=96,
     ramp_up=0,
-    report_every=2,
+    report_every=4,
     exact_statistics=False,
 )
 LOSSES = ("objectness loss", "proposal loss", "class loss", "box loss", "loss")
@@ -99,12 +99,12 @@ def test_it_trains_is_tested_and_recorded(task: Task, squares: Dataset, tmp_path
     assert shown[-1].startswith("training loss ")
     assert "test AP50 " in shown[-1]
     found = lines(folder)
-    assert [line["step"] for line in found] == [2, 4]
-    tested = [f"{split}_{name}" for split in ("test", "validation") for name in ("AP50", "AP")]
+    assert [line["step"] for line in found] == [4]
+    tested = ["test_AP50", "test_AP"]
     assert list(found[0]) == ["step", "learning_rate", *(f"train_{name}" for name in LOSSES), *tested]
     assert all(0 <= line[name] <= 100 for line in found for name in tested)
     result = json.loads((folder / "result.json").read_text())
-    assert {"test_AP50", "test_AP", "train_loss", "train_box loss", "validation_AP"} <= result.keys()
+    assert {"test_AP50", "test_AP", "train_loss", "train_box loss"} <= result.keys()
     assert (result["protocol"], result["test_images"]) == ("single view, last iteration", 4)
     config = json.loads((folder / "config.json").read_text())
     assert (config["task"]["name"], config["task"]["options"]["anchor_sizes"]) == ("detection", [16, 32, 64])
@@ -133,7 +133,7 @@ def test_it_trains_is_tested_and_recorded(task: Task, squares: Dataset, tmp_path
 def test_it_resumes_bit_for_bit(task: Task, squares: Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, ema=0.9)
     go(spec(task, recipe), tmp_path / "whole", squares)
-    go(spec(task, recipe), tmp_path / "parts", squares, until=3)
+    go(spec(task, recipe), tmp_path / "parts", squares, until=2)
     assert not (tmp_path / "parts" / "result.json").exists()
     messages = go(spec(task, recipe), tmp_path / "parts", squares)
     assert messages[0] == "continues from step 3"
@@ -143,7 +143,7 @@ def test_it_resumes_bit_for_bit(task: Task, squares: Dataset, tmp_path: Path) ->
 
 
 def test_the_best_network_is_the_one_of_the_highest_precision(task: Task, squares: Dataset, tmp_path: Path) -> None:
-    go(spec(task, replace(RECIPE, keep="best")), tmp_path / "r", squares)
+    go(spec(task, replace(RECIPE, keep="best", validation=3, report_every=1)), tmp_path / "r", squares)
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     best = max(line["validation_AP50"] for line in lines(tmp_path / "r"))
     assert result["best_on_validation"]["validation_AP50"] == result["validation_AP50"] == best
@@ -193,6 +193,7 @@ def test_frozen_stages(task: Task, squares: Dataset, tmp_path: Path, classifier:
         go(spec(task, replace(RECIPE, freeze="layer4"), classifier), tmp_path / "x", squares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"precision": "bfloat16"}, {"recompute": True}, {"batch_size": 1}], ids=str)
 def test_other_ways_to_train(options: Options, squares: Dataset, tmp_path: Path, fields: dict[str, object]) -> None:
     """With the same losses up to rounding at the first step, where the batch is the same."""
