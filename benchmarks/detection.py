@@ -199,7 +199,7 @@ def by_pooling(name: str, size: Size, turns: Turns) -> dict[str, Any]:
         with torch.no_grad():
             x = network.body.shared(images.pixels)
             logits, deltas = network.proposals(x)
-            corners = network.proposals.best(logits[0], deltas[0], network.proposals.grid(x, size), size).corners
+            corners = network.proposals.best(logits[0], deltas[0], network.proposals.grid(x), size).corners
         calls[f"{kind}, whole image"] = partial(network, images)
         calls[f"{kind}, alone"] = partial(pooled, x, [corners], options.pool_size, kind)
         regions = len(corners)

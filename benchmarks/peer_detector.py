@@ -21,15 +21,16 @@ from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Prepr
 from resnetlab.detection.images import Images, Size
 from resnetlab.detection.network import Body, FasterRCNN, detector
 from resnetlab.detection.options import DetectorOptions
+from resnetlab.detection.proposals import STRIDE
 from resnetlab.detection.stream import Scene, collate
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
 
 CLASSES = 20
-SHARPER = 40.0  # factor of the last layer's random weights
+SHARPER = 450.0  # factor of the last layer's random weights, over the root of the features
 OBJECTS = 8  # in an image
 KEY = 7  # of the random samples in training
-SAME_BOX, SAME_SCORE = 0.1, 1e-3  # greatest differences by rounding, in pixels and from 0 to 1
+SAME_BOX, SAME_SCORE = 0.2, 5e-3  # greatest differences by rounding, in pixels and from 0 to 1
 SAME_LOSSES = 1e-4, 1e-4, 1e-2, 1e-2  # likewise, relative
 AGREED = 0.98  # of the detections at least: rounding can decide which of two boxes suppresses the other
 PREPROCESSING = Preprocessing.by_channel(Fit.uncropped(600, 1000), IMAGENET_MEAN, IMAGENET_STD)
@@ -42,7 +43,8 @@ T = TypeVar("T")
 def peer(network: FasterRCNN) -> nn.Module:
     """The same detector by torchvision, in the memory format that one gets; `network` has the preset `torchvision`.
 
-    Its transform normalises only: images are not scaled, and not padded to multiples of 32.
+    Its transform normalises only: images are not scaled, and not padded to multiples of 32, so that both compute on
+    the same pixels.
     """
     body = copy.deepcopy(network.body).to(memory_format=torch.contiguous_format)
     options = network.options
@@ -50,7 +52,7 @@ def peer(network: FasterRCNN) -> nn.Module:
         Shared(body),
         image_mean=IMAGENET_MEAN,
         image_std=IMAGENET_STD,
-        rpn_anchor_generator=AnchorGenerator((options.anchor_sizes,), (options.anchor_ratios,)),
+        rpn_anchor_generator=Anchors((options.anchor_sizes,), (options.anchor_ratios,)),
         rpn_head=copy.deepcopy(network.proposals.head).to(memory_format=torch.contiguous_format),
         box_roi_pool=MultiScaleRoIAlign(["0"], network.body.pool_size, 2),
         box_head=Head(body),
@@ -59,6 +61,16 @@ def peer(network: FasterRCNN) -> nn.Module:
     )
     theirs.get_submodule("transform").resize = lambda image, target=None: (image, target)  # type: ignore[assignment]
     return theirs
+
+
+class Anchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors 16 pixels apart, as with the padding; without it, they would be 15 apart where 16 does not divide."""
+
+    def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:
+        """The anchors of each map."""
+        steps = [[torch.full_like(stride, STRIDE) for stride in pair] for pair in strides]
+        found: list[Tensor] = super().grid_anchors(grid_sizes, steps)
+        return found
 
 
 class Shared(nn.Module):
@@ -102,7 +114,7 @@ def made(name: str, options: DetectorOptions, size: Size, device: torch.device) 
     """A detector with random weights and the batch statistics of an image, channels last as in training."""
     row = replace(parse(name), num_classes=CLASSES)
     network = detector(options, row, 0).to(device).to(memory_format=torch.channels_last)
-    network.regions.cls_score.weight.data.mul_(SHARPER)
+    network.regions.cls_score.weight.data.mul_(SHARPER / network.body.features**0.5)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -158,7 +170,7 @@ def difference_of_scores(ours: nn.Module, theirs: nn.Module, scene: Scene, devic
     found, expected = our_detections(ours, scene, device), their_detections(theirs, scene, device)
     count = len(expected["labels"])
     if not len(found) or not count:
-        raise ResnetlabError("nothing is found, so there is nothing to compare; make the weights sharper")
+        raise ResnetlabError("nothing is found, so there is nothing to compare; raise SHARPER")
     far = (expected["boxes"][:, None] - found.corners).abs().amax(2)
     far[expected["labels"][:, None] != found.classes + 1] = torch.inf
     distance, which = far.min(1)

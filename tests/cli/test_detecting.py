@@ -64,10 +64,10 @@ def run(command: Command, trained: Path) -> Path:
     return Path("run")
 
 
-@pytest.fixture
-def pictures(command: Command, few: Dataset) -> Path:
-    """Two scenes, a grey one, one that is turned by its EXIF, and a file that is no image."""
-    folder = Path("pictures")
+@pytest.fixture(scope="module")
+def examples(few: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two scenes, a grey one, one that is turned by its EXIF, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("examples")
     (folder / "more").mkdir(parents=True)
     test = few.test
     assert isinstance(test, Files)
@@ -82,11 +82,22 @@ def pictures(command: Command, few: Dataset) -> Path:
 
 
 @pytest.fixture
-def classifier(command: Command) -> Path:
-    """A model file for classification in the current folder."""
+def pictures(command: Command, examples: Path) -> Path:
+    """The examples in the current folder."""
+    shutil.copytree(examples, "pictures")
+    return Path("pictures")
+
+
+@pytest.fixture(scope="module")
+def everything(trained: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run, the pictures and a model for classification, not to be changed."""
+    folder = tmp_path_factory.mktemp("everything")
+    shutil.copytree(trained, folder / "run")
+    shutil.copytree(examples, folder / "pictures")
     usual = Preprocessing.by_channel(Fit.square(32), IMAGENET_MEAN, IMAGENET_STD)
-    save(Model(build("resnet18-narrow16", num_classes=2), usual, ("a", "b"), {}), "classifier.safetensors")
-    return Path("classifier.safetensors")
+    network = build("resnet18-narrow16", num_classes=2)
+    save(Model(network, usual, ("a", "b"), {}), folder / "classifier.safetensors")
+    return folder
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -301,17 +312,17 @@ TRAINING = (
 @pytest.mark.parametrize(("words", "said"), [*DETECTOR, *CLASSIFIER, *TRAINING], ids=lambda each: "")
 def test_mistakes_end_in_one_line_and_status_2(
     command: Command,
-    run: Path,
-    pictures: Path,
-    classifier: Path,
+    everything: Path,
     words: tuple[str, ...],
     said: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = sorted(Path.cwd().rglob("*"))
+    monkeypatch.chdir(everything)
+    before = sorted(everything.rglob("*"))
     assert command(*words) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.startswith("error: ")
     assert shown.count("\n") == 1
-    assert [path for path in sorted(Path.cwd().rglob("*")) if "runs" not in path.parts] == before
+    assert sorted(everything.rglob("*")) == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnetlab.data.boxes import Boxes
+from resnetlab.data.boxes import Boxes, Detections
 from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.detection.images import Images, Size
 from resnetlab.detection.network import FasterRCNN
@@ -72,6 +72,21 @@ def make(options: Callable[..., DetectorOptions], show: Show) -> Make:
 
 
 @pytest.fixture(scope="session")
+def alike() -> Callable[..., None]:
+    """Asserts that detections are the same up to rounding, which may swap two of about the same score."""
+
+    def alike(found: Detections, other: Detections, score: float = 1e-4, pixels: float = 1e-2) -> None:
+        assert len(found) == len(other)
+        same = found.classes[:, None] == other.classes
+        same &= (found.scores[:, None] - other.scores).abs() <= score
+        same &= ((found.corners[:, None] - other.corners).abs() <= pixels).all(2)
+        assert same.any(0).all()
+        assert same.any(1).all()
+
+    return alike
+
+
+@pytest.fixture(scope="session")
 def squares() -> Dataset:
     """8 + 4 images of 56 to 96 pixels with 0 to 3 red or green squares."""
 
@@ -92,4 +107,6 @@ def squares() -> Dataset:
             boxes.append(Boxes.of(torch.tensor(corners), classes))
         return Files(tuple(files), torch.zeros(count, 0), Boxes.joined(boxes))
 
-    return Dataset("squares", ("red", "green"), part("train", 8, 0), part("test", 4, 1), made_from="squares of seed 0")
+    return Dataset(
+        "squares", ("red", "green"), part("train", 8, 0), part("test", 4, 1), made_from="squares of seed 0"
+    )

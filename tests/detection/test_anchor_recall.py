@@ -35,7 +35,7 @@ def literal(corners: Tensor, size: tuple[int, int], options: DetectorOptions) ->
     """Over all anchors that the network makes for an image."""
     height, width = size
     network = ProposalNetwork(1, options)
-    anchors = network.grid(torch.zeros(1, 1, -(-height // 16), -(-width // 16)), size)
+    anchors = network.grid(torch.zeros(1, 1, -(-height // 16), -(-width // 16)))
     return box_iou(corners, anchors.double()).amax(1)
 
 

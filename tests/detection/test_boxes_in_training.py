@@ -54,7 +54,7 @@ def overlaps(anchors: Tensor, objects: Tensor) -> list[list[float]]:
 def test_anchors_that_are_learnt_from(make: Make, border: str, objects: list[list[int]]) -> None:
     """Ren et al., Section 3.1.2: IoU of 0.7, or the best of an object; none below 0.3; others are ignored."""
     network = make("resnet18-narrow16", border=border, anchor_sizes=(24, 48)).proposals
-    anchors, corners = network.grid(torch.zeros(1, 1, 5, 8), SIZE), torch.tensor(objects).float()
+    anchors, corners = network.grid(torch.zeros(1, 1, 5, 8)), torch.tensor(objects).float()
     labels, nearest = network._matched(anchors, corners, SIZE)
     inside = [a[0] >= 0 and a[1] >= 0 and a[2] <= 128 and a[3] <= 80 for a in anchors.tolist()]
     used = [k for k in range(len(anchors)) if border == "keep" or inside[k]]
@@ -74,7 +74,7 @@ def test_anchors_that_are_learnt_from(make: Make, border: str, objects: list[lis
 def test_an_object_that_no_anchor_reaches_makes_none_positive(make: Make) -> None:
     """All anchors overlap it equally, by nothing, which is not its best."""
     network = make("resnet18-narrow16", border="drop", anchor_sizes=(40, 56)).proposals
-    anchors = network.grid(torch.zeros(1, 1, 5, 8), SIZE)
+    anchors = network.grid(torch.zeros(1, 1, 5, 8))
     labels, _ = network._matched(anchors, torch.tensor([[0.0, 0.0, 3.0, 3.0]]), SIZE)
     assert (labels == 0).sum() > 5
     assert not (labels == 1).any()
@@ -148,7 +148,7 @@ CASES = {
 }
 
 
-FAST = ("small", "no anchor is inside", "no least side", "torchvision")
+FAST = ("no anchor is inside", "no least side", "torchvision")
 
 
 def trained(options: DetectorOptions, steps: int, name: str = "resnet18-narrow16") -> Iterator[dict[str, float]]:

@@ -239,7 +239,7 @@ def test_the_head_runs_once_per_region_and_chosen_scale(make: Make, show: Show) 
     images = at_scales(show([(64, 96)] * 2), 32, 64, 128)
     x = network.body.shared(images.pixels)
     logits, deltas = network.proposals(x)
-    anchors = network.proposals.grid(x, (64, 96))
+    anchors = network.proposals.grid(x)
     corners = torch.cat([network.proposals.best(logits[k], deltas[k], anchors, (64, 96)).corners for k in (0, 1)])
     chosen = adjacent_scales(corners, torch.tensor([0.5, 1.0, 2.0]), 24)
     expected = [int(mine.sum()) for _, mine in chosen]
@@ -312,14 +312,12 @@ def test_proposals_of_several_detectors_are_joined() -> None:
     assert module._joined([one], options)[0] is one[0].corners
 
 
-def test_an_ensemble_of_a_detector_with_itself(make: Make, show: Show) -> None:
+def test_an_ensemble_of_a_detector_with_itself(make: Make, show: Show, alike: Callable[..., None]) -> None:
     """Its proposals are those of the detector, for copies are suppressed; so are the means of scores and boxes."""
     network, images = make("resnet50-narrow16", refine=True, context=True), show([(64, 96), (80, 64)])
     for one, two in zip(detect([network], images), detect([network, network], images), strict=True):
         assert len(one) > 3
-        assert torch.equal(one.classes, two.classes)
-        assert torch.allclose(one.scores, two.scores, atol=1e-5)
-        assert torch.allclose(one.corners, two.corners, atol=1e-3)
+        alike(one, two)
 
 
 def test_scores_and_boxes_of_several_detectors_are_averaged(make: Make, show: Show) -> None:

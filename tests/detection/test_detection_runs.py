@@ -14,7 +14,7 @@ from torch import Tensor
 from resnetlab.data.dataset import Dataset, Files
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
-from resnetlab.data.sources.digit_scenes import digit_scenes
+from resnetlab.data.sources import digit_scenes
 from resnetlab.detection.model import load_detector
 from resnetlab.detection.options import DetectorOptions
 from resnetlab.detection.stream import scenes_of
@@ -81,11 +81,11 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def classifier(tmp_path: Path) -> Path:
     """A network for classification, with batch normalisation far from its initial state."""
     network = build(NAME, num_classes=3)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+            torch.nn.init.normal_(norm.running_mean, std=0.1)
+            torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     usual = Preprocessing.by_channel(Fit.square(64), IMAGENET_MEAN, IMAGENET_STD)
     path = tmp_path / "classifier.safetensors"
     save(Model(network, usual, ("x", "y", "z"), {}), path)
@@ -244,13 +244,15 @@ def test_a_run_is_one_with_its_options(options: Options, squares: Dataset, tmp_p
         go(replace(other, recipe=replace(RECIPE, iterations=1)), tmp_path / "r", squares)
 
 
-# Several processes; digits, for pixels in memory do not travel
+# Several processes, which make the data anew: pixels in memory do not travel
 
 
 def scenes() -> Dataset:
-    found = digit_scenes()
-    train, test = found.train, found.test
-    return replace(found, train=train[:8], test=test[:5], made_from="some of digit-scenes")
+    """8 + 5 of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digit_scenes, "TRAIN", 8)
+        patch.setattr(digit_scenes, "TEST", 5)
+        return digit_scenes.digit_scenes()
 
 
 def train_scenes(out: Path, recipe: Recipe) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as Peer
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from resnetlab.data.boxes import Boxes
+from resnetlab.data.boxes import Boxes, Detections
 from resnetlab.detection.images import Images
 from resnetlab.detection.network import FasterRCNN
 
@@ -109,7 +110,7 @@ def test_losses_and_gradients(make: Make, show: Show, name: str, objects: Sequen
 
 
 @pytest.mark.parametrize("name", ["resnet50-v1.5-narrow8", "resnet18-narrow8"])
-def test_detections(make: Make, show: Show, name: str) -> None:
+def test_detections(make: Make, show: Show, alike: Callable[..., None], name: str) -> None:
     """Images of different sizes: ours run together, torchvision's one by one, for it pads."""
     network = make(name, preset="torchvision", anchor_sizes=(16, 32, 64), test_proposals=100)
     images = show([(64, 96), (96, 64), (64, 96)])
@@ -118,7 +119,18 @@ def test_detections(make: Make, show: Show, name: str) -> None:
         other = peer(network).eval()
         for k, (height, width) in enumerate(images.sizes):
             (theirs,) = other([images.pixels[k, :, :height, :width]])
-            assert len(found[k]) == len(theirs["scores"]) > 5
-            assert torch.equal(found[k].classes + 1, theirs["labels"])
-            assert torch.allclose(found[k].scores, theirs["scores"], atol=1e-4)
-            assert torch.allclose(found[k].corners, theirs["boxes"], atol=1e-2)
+            assert len(found[k]) > 5
+            alike(found[k], Detections(theirs["boxes"], theirs["labels"] - 1, theirs["scores"]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(600, 1000), (562, 1000), (64, 96)])
+def test_anchors_of_images_of_any_size(make: Make, height: int, width: int) -> None:
+    """torchvision pads images to multiples of 32, so that its anchors are always 16 pixels apart."""
+    network = make("resnet18-narrow16", preset="torchvision", anchor_sizes=(16, 32, 64))
+    cells = -(-height // 16), -(-width // 16)
+    ours = network.proposals.grid(torch.zeros(1, 1, *cells)).reshape(*cells, 9, 4)
+    padded = ImageList(torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32), [(height, width)])
+    theirs = AnchorGenerator(((16, 32, 64),), ((0.5, 1.0, 2.0),))
+    down, right = padded.tensors.shape[2] // 16, padded.tensors.shape[3] // 16
+    (anchors,) = theirs(padded, [torch.zeros(1, 1, down, right)])
+    assert torch.equal(ours, anchors.reshape(down, right, 9, 4)[: cells[0], : cells[1]])

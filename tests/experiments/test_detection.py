@@ -168,7 +168,7 @@ def test_the_standard_error_has_images_and_seeds() -> None:
     alone = judged(replace(one, runs=one.runs[:1]), replace(two, runs=two.runs[:1]))
     assert alone.error == pytest.approx(100 * alone.bootstrap.mean.standard_error)
     same = judged(one, one)
-    assert same.points == 0
+    assert same.points == same.error == 0
     assert same.within_noise
 
 

@@ -17,7 +17,7 @@ from resnetlab.data.preprocessing import Fit
 from resnetlab.data.sources.raw_boxes import Annotations
 from resnetlab.detection.images import Size
 from resnetlab.detection.options import DetectorOptions
-from resnetlab.detection.proposals import POSITIVE, STRIDE, anchor_steps, cell_anchors
+from resnetlab.detection.proposals import POSITIVE, STRIDE, cell_anchors
 from resnetlab.detection.stream import scaled_fits
 
 OVERLAP = 0.5  # IoU with an anchor
@@ -127,10 +127,9 @@ def best_overlaps(objects: Objects, options: DetectorOptions) -> Float64[Tensor,
     The anchors are those of `ProposalNetwork.grid`, also across the border, for the map of a residual network.
     """
     cells = [(-(-height // STRIDE), -(-width // STRIDE)) for height, width in objects.sizes]
-    steps = [anchor_steps(options, *each) for each in zip(objects.sizes, cells, strict=True)]
-    counts, distances = (torch.tensor(each, dtype=torch.float64).reshape(-1, 2) for each in (cells, steps))
+    counts = torch.tensor(cells, dtype=torch.float64).reshape(-1, 2)
     parts = zip(*(torch.split(each, AT_ONCE) for each in (objects.corners, objects.image)), strict=True)
-    return torch.cat([_best(corners, counts[image], distances[image], options) for corners, image in parts])
+    return torch.cat([_best(corners, counts[image], options) for corners, image in parts])
 
 
 def advice(objects: Objects, recall: AnchorRecall, fit: Fit, options: DetectorOptions) -> str:
@@ -169,18 +168,14 @@ def percent(share: float) -> str:
 def _best(
     corners: Float64[Tensor, "k 4"],
     counts: Float64[Tensor, "k 2"],
-    steps: Float64[Tensor, "k 2"],
     options: DetectorOptions,
 ) -> Float64[Tensor, "k"]:
     anchors = cell_anchors(options).cell_anchors[0].double()
     both = torch.ones(len(corners), len(anchors), dtype=torch.float64)
     for axis in (0, 1):  # across, down
-        low, high, step, count = (
-            each[:, None]
-            for each in (corners[:, axis], corners[:, axis + 2], steps[:, 1 - axis], counts[:, 1 - axis])
-        )
+        low, high, count = (each[:, None] for each in (corners[:, axis], corners[:, axis + 2], counts[:, 1 - axis]))
         first, last = (anchors[:, k] + options.anchor_offset for k in (axis, axis + 2))
-        nearest = ((low + high - first - last) / 2 / step).round().clamp(min=0).minimum(count - 1) * step
+        nearest = ((low + high - first - last) / 2 / STRIDE).round().clamp(min=0).minimum(count - 1) * STRIDE
         both *= (torch.minimum(high, nearest + last) - torch.maximum(low, nearest + first)).clamp(min=0)
     areas = _areas(corners)[:, None] + _areas(anchors)
     return (both / (areas - both)).amax(1)

@@ -122,7 +122,7 @@ def _of_one_size(networks: Sequence[FasterRCNN], images: Images, numbers: list[i
 
 def _proposals(network: FasterRCNN, x: Tensor, sizes: tuple[Size, ...]) -> list[Proposals]:
     logits, deltas = network.proposals(x)
-    anchors = network.proposals.grid(x, sizes[0])
+    anchors = network.proposals.grid(x)
     return [network.proposals.best(logits[k], deltas[k], anchors, size) for k, size in enumerate(sizes)]
 
 

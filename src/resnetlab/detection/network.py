@@ -134,7 +134,7 @@ class FasterRCNN(nn.Module):
         assert images.boxes is not None, "training needs boxes"  # noqa: S101 -- a mistake in the program
         x = self.body.shared(images.pixels)
         logits, deltas = self.proposals(x)
-        anchors = self.proposals.grid(x, _canvas(images))
+        anchors = self.proposals.grid(x)
         found = [
             self.proposals.best(logits[k], deltas[k], anchors, size).corners for k, size in enumerate(images.sizes)
         ]
@@ -161,11 +161,6 @@ def detector(options: DetectorOptions, row: Architecture, seed: int) -> FasterRC
     """The detector as a training with this seed starts with it."""
     torch.manual_seed(seed)
     return FasterRCNN(row, options)
-
-
-def _canvas(images: Images) -> Size:
-    height, width = images.pixels.shape[2:]
-    return height, width
 
 
 def _channels(stage: nn.Module) -> int:

@@ -48,11 +48,15 @@ class ProposalNetwork(nn.Module):
         moved = deltas.float().unflatten(1, (per_cell, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)
         return logits.float().permute(0, 2, 3, 1).flatten(1), moved
 
-    def grid(self, x: Float[Tensor, "n c h w"], canvas: Size) -> Float[Tensor, "k 4"]:
-        """All anchors of a map, in pixels; `canvas` is the size of its images with padding."""
+    def grid(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "k 4"]:
+        """All anchors of a map, in pixels.
+
+        They are 16 pixels apart, as the cells are. torchvision divides the image by the map, which is the same,
+        because it pads images to multiples of 32 before.
+        """
         height, width = x.shape[2:]
         self.anchors.set_cell_anchors(torch.float32, x.device)
-        steps = [torch.tensor(step, device=x.device) for step in anchor_steps(self.options, canvas, (height, width))]
+        steps = [torch.tensor(STRIDE, device=x.device)] * 2
         (found,) = self.anchors.grid_anchors([[height, width]], [steps])
         moved: Tensor = found + self.options.anchor_offset
         return moved
@@ -129,14 +133,6 @@ class ProposalNetwork(nn.Module):
 def cell_anchors(options: DetectorOptions) -> AnchorGenerator:
     """The anchors of one cell, around its corner; `anchor_offset` moves them."""
     return AnchorGenerator((options.anchor_sizes,), (options.anchor_ratios,))
-
-
-def anchor_steps(options: DetectorOptions, canvas: Size, cells: Size) -> Size:
-    """Pixels from one cell's anchors to the next one's, down and across, on a canvas with a map of so many cells."""
-    if options.anchor_offset:
-        return STRIDE, STRIDE
-    # torchvision divides the canvas by the map, which is 15 where a side is no multiple of 16
-    return canvas[0] // cells[0], canvas[1] // cells[1]
 
 
 def smooth_l1(found: Tensor, wanted: Tensor, beta: float) -> Tensor:

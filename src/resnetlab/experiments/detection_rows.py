@@ -143,10 +143,17 @@ def rows_of(runs: Sequence[FinishedRun], steps: Sequence[Step]) -> list[Row]:
 def judged(first: Row, second: Row) -> Judged:
     """The change of AP50: by a paired bootstrap over the images, and by the spread over the seeds."""
     found = bootstrap(first.matches, second.matches, RULE)
-    seeds = [values for values in (first.values("map50"), second.values("map50")) if len(values) > 1]
-    over_seeds = sum(stdev(values) ** 2 / len(values) for values in seeds)
+    over_seeds = _variance_over_seeds(first, second)
     error = (100**2 * found.mean.standard_error**2 + over_seeds) ** 0.5
     return Judged(100 * found.mean.difference, error, found)
+
+
+def _variance_over_seeds(first: Row, second: Row) -> float:
+    """Of the mean change of AP50 in points; of the same networks in two tests, that of each seed's own change."""
+    one, two = first.values("map50"), second.values("map50")
+    if [run.config for run in first.runs] == [run.config for run in second.runs]:
+        one, two = [b - a for a, b in zip(one, two, strict=True)], []
+    return float(sum(stdev(values) ** 2 / len(values) for values in (one, two) if len(values) > 1))
 
 
 def _stored(matches: Matches) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ from resnetlab.runs.finished import FinishedRun
 from resnetlab.tasks.named import task_of_run
 from resnetlab.tasks.task import Metric
 from resnetlab.training.named_recipes import CIFAR, PAPER_IMAGENET, RECIPES
+from resnetlab.training.resolve import has_effect
 
 END_OF_FIGURE_4 = 550_000  # iterations; the text says up to 600,000
 
@@ -145,6 +146,8 @@ def _recipe(fields: dict[str, Any]) -> str:
         return name
     named = json.loads(json.dumps(asdict(RECIPES[name].scaled(fields["iterations"]))))
     changed = [
-        f"{field} {value}" for field, value in fields.items() if value != named[field] and field != "report_every"
+        f"{field} {value}"
+        for field, value in fields.items()
+        if value != named[field] and field != "report_every" and has_effect(field, fields)
     ]
     return name + (f" with {', '.join(changed)}" if changed else "")

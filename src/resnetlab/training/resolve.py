@@ -1,6 +1,6 @@
 """Resolve the recipe from the given options, in one fixed order, independent of the order of the options."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -210,12 +210,18 @@ def _one_of(name: str, option: T | None, field: T | None) -> T | None:
     return option if option is not None else field
 
 
+def has_effect(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a recipe's field has an effect beside the values of the other fields."""
+    other, needed = USED_BY.get(name, (name, (values.get(name),)))
+    return values.get(other) in needed
+
+
 def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) -> None:
     values = asdict(recipe)
     for name in said:
         if name in USED_BY:
             other, needed = USED_BY[name]
-            if values[other] not in needed:
+            if not has_effect(name, values):
                 raise ResnetlabError(
                     f"the recipe's field {name} takes no effect with {other} {values[other]}; it is for "
                     f"{' and '.join(needed)}"
