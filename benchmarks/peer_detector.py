@@ -63,7 +63,7 @@ def peer(network: FasterRCNN) -> nn.Module:
     return theirs
 
 
-class Anchors(AnchorGenerator):  # type: ignore[misc]
+class Anchors(AnchorGenerator):
     """Anchors 16 pixels apart, as with the padding; without it, they would be 15 apart where 16 does not divide."""
 
     def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:

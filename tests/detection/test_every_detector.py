@@ -110,6 +110,17 @@ def test_the_shared_map(made: Callable[[str], FasterRCNN], name: str) -> None:
     assert torch.equal(centres, torch.stack([right, down], -1)[:, :, None].expand_as(centres))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_images_that_are_smaller_than_a_cell(made: Callable[[str], FasterRCNN], show: Show, name: str) -> None:
+    """As of a very long picture after scaling."""
+    network = made(name)
+    for height, width in ((3, 96), (96, 1), (15, 15)):
+        (found,) = network(show([(height, width)]))
+        assert (found.corners <= torch.tensor([width, height, width, height])).all()
+        boxes = [Boxes.of(torch.tensor([[0.0, 0.0, width, height]]), [1])]
+        assert copy.deepcopy(network).train()(show([(height, width)] * 2, boxes * 2)).isfinite().all()
+
+
 def test_a_head_of_either_size_sees_7_by_7() -> None:
     """conv5's stride is gone where regions are pooled to 7 x 7, in every shortcut too."""
     for text in ("resnet18-A-narrow16", "resnet18-C-narrow16", "resnet50-narrow16", "plain18-narrow16"):

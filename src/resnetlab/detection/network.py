@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from resnetlab.data.boxes import Detections
 from resnetlab.detection.images import Images, Size
 from resnetlab.detection.options import DetectorOptions
-from resnetlab.detection.proposals import ProposalNetwork
+from resnetlab.detection.proposals import STRIDE, ProposalNetwork
 from resnetlab.detection.regions import Regions, pooled
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture
@@ -80,7 +81,10 @@ class VGGBody(Body):
         self.channels, self.features = row.widths[-1], self.network.hidden
 
     def shared(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        """conv1_1 to conv5_3."""
+        """conv1_1 to conv5_3. Images of less than 16 pixels on a side are padded, for the map rounds down."""
+        height, width = x.shape[2:]
+        if min(height, width) < STRIDE:
+            x = F.pad(x, (0, max(0, STRIDE - width), 0, max(0, STRIDE - height)))
         features: Tensor = self.network(x)
         return features
 
