@@ -175,7 +175,7 @@ def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPat
     ("arguments", "hint"),
     [
         (("table3", "--scale", "full"), "data/imagenet does not exist"),
-        (("table3", "--scale", "folder"), "needs a folder of images by class with --data"),
+        (("table3", "--scale", "folder"), "needs a folder of your images with --data"),
         (("table6", "--scale", "folder"), "has the scales digits, short, full"),
         (("table6", "--narrow", "2"), "--narrow takes no effect with table6; it is for figure4, table2"),
         (("table3", "--narrow", "5"), "its first 64 filters must divide"),
@@ -184,7 +184,7 @@ def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPat
         (("table1", "--seeds", "2"), "--seeds takes no effect with table1"),
         (("cost", "--set", "flip=false"), "--set takes no effect with cost"),
         (("figure6", "--recipe", "cifar"), "--recipe takes no effect with figure6; remove it"),
-        (("table7",), "did you mean table"),
+        (("table77",), "did you mean table"),
         (("table2", "--networks", "resnet19"), "did you mean resnet18"),
     ],
 )

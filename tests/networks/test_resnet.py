@@ -212,7 +212,7 @@ def test_classes_and_channels() -> None:
         ("cifar_resnet57", "the nearest are 56 and 62"),
         ("cifar_resnet2", "the nearest are 8 and 14"),
         ("cifar_resnet0", "known|did you mean"),
-        ("vgg16", "known: "),
+        ("vgg19", "known: "),
     ],
 )
 def test_unknown_names_say_what_is_near(name: str, hint: str) -> None:

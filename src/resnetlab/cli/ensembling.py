@@ -44,8 +44,14 @@ def ensemble_(
     from resnetlab.evaluation.answers import TOP
     from resnetlab.evaluation.ensemble import best_ensembles, ensemble
     from resnetlab.evaluation.scores import Scored
+    from resnetlab.models.modelfile import task_of
     from resnetlab.report.record import Table
 
+    for path in scores:
+        if path.is_dir() and task_of(path) == "detection":
+            raise ResnetlabError(
+                f"{path} is a detector; `resnetlab evaluate {path} --with ...` tests several together"
+            )
     by = by or "top-5"
     parts = [Scored.load(path) for path in scores]
     choices = [] if choose is None else best_ensembles(parts, choose, by)  # raises before anything is printed

@@ -91,7 +91,7 @@ def evaluate(
 
         if protocol:
             raise ResnetlabError(f"`protocol={protocol}` takes no effect with a detector; see `detector`")
-        several = (f"scales={','.join(map(str, scales))}",) if scales else ()
+        several = (f"scales={','.join(map(str, sorted(set(scales))))}",) if scales else ()
         evaluate_detector((model, *with_), on, settings, (*detector, *several), out)
         return
     if detector or with_:
@@ -239,8 +239,8 @@ def source_of(model: Path, provenance: dict[str, Any], on: TestData) -> tuple[st
         if source not in NAMED:
             known = f"was trained on {source}" if source else "does not say what it was trained on"
             raise ResnetlabError(f"{model} {known}; give the data set to test on with `data`")
-    if on.data_dir and source not in NAMED:
-        raise ResnetlabError(f"`data_dir` takes no effect with {source}; it is for {', '.join(NAMED)}")
+    if on.data_dir and not (source in NAMED and NAMED[source].downloaded):
+        raise ResnetlabError(f"`data_dir` takes no effect with {source}; it is for cifar10 and cifar100")
     return source, data_dir or Path("data")
 
 

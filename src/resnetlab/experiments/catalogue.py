@@ -30,6 +30,10 @@ def find(name: str) -> Entry:
 
 
 def inspections() -> dict[str, Experiment]:
-    """The experiments that measure trained networks, by name: what `analyse` offers."""
+    """The experiments that measure networks for classification, by name: what `analyse` offers."""
     inner = (entry.experiment if isinstance(entry, Joined) else entry for entry in ENTRIES)
-    return {entry.name: entry for entry in inner if isinstance(entry, Experiment) and entry.inspection is not None}
+    return {
+        entry.name: entry
+        for entry in inner
+        if isinstance(entry, Experiment) and entry.inspection and entry.inspection.subject is None
+    }

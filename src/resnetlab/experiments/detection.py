@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
+from textwrap import fill
 
 from resnetlab.data.class_names import spoken
 from resnetlab.detection.options import PRESETS, DetectorOptions
@@ -27,7 +28,7 @@ from resnetlab.experiments.summary import mean_and_spread, protocol
 from resnetlab.networks.architecture import BASELINES
 from resnetlab.paper import detection as paper
 from resnetlab.paper.detection import PrintedDetection
-from resnetlab.report.record import Record, Table
+from resnetlab.report.record import Bar, Figure, Line, Panel, Record, Table
 from resnetlab.runs.finished import FinishedRun
 from resnetlab.tasks.named import detection_task
 from resnetlab.tasks.task import Task
@@ -36,6 +37,8 @@ VOC = Counted("VOC 07+12", 21_000, 5000, 20, layout="VOC's layout (Annotations, 
 COCO = Counted("COCO", 80_000, 40_000, 80, layout="COCO's annotations/instances_*.json, train2014/ and val2014/")
 DET = Counted("ImageNet DET", 400_000, 20_000, 200, layout="its images with boxes, in VOC's or COCO's layout")
 RULES_BY_CLASS = {"table10": ("11 points", "class_voc07"), "table11": ("area", "class_voc10")}
+MEASURES = (("map50", "AP50", "#4c72b0", -0.2), ("ap", "AP", "#dd8452", 0.2))
+POINTS = "#222222"
 STEPS = (
     # Row of Table 9, with context, test setting
     (paper.BASELINE, False, PLAIN),
@@ -64,7 +67,14 @@ def make_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Seq
     tables = [_table(rows, changes, runs), _class_table(rows, experiment)]
     tables.append(_paper_table(experiment))
     made_from = tuple(_without_matches(run).to_json() for run in runs)
-    return Record(experiment.name, experiment.title, tuple(_sentences(rows, changes)), tuple(tables), (), made_from)
+    return Record(
+        experiment.name,
+        experiment.title,
+        tuple(_sentences(rows, changes)),
+        tuple(tables),
+        (_figure(rows, runs, experiment),),
+        made_from,
+    )
 
 
 def _table(rows: Sequence[Row], changes: Sequence[Judged | None], runs: Sequence[FinishedRun]) -> Table:
@@ -84,6 +94,20 @@ def _table(rows: Sequence[Row], changes: Sequence[Judged | None], runs: Sequence
         f"less than {CERTAIN:g} of it.{scales} {protocol(runs)}"
     )
     return Table(header, tuple(lines), note, "Detectors")
+
+
+def _figure(rows: Sequence[Row], runs: Sequence[FinishedRun], experiment: Experiment) -> Figure:
+    """Mean AP50 and AP of each row as bars, and each seed as a point."""
+    bars, lines = [], []
+    for name, label, colour, offset in MEASURES:
+        for k, row in enumerate(rows):
+            values = row.values(name)
+            bars.append(Bar(k + offset, mean(values), label, colour))
+            places = tuple(float(k + offset) for _ in values)
+            lines.append(Line(places, tuple(values), "", POINTS, "points"))
+    ticks = tuple(f"{fill(row.step, 14)}\n{row.architecture.label.split(' ')[0]}" for row in rows)
+    panel = Panel("", "", "%", tuple(lines), tuple(bars), ticks, top=100.0)
+    return Figure(f"{experiment.title}\n{runs[0].data}, points are seeds", (panel,), size=(6.5, 3.8))
 
 
 def _class_table(rows: Sequence[Row], experiment: Experiment) -> Table:

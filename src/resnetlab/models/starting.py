@@ -11,7 +11,8 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.files import sha256
 from resnetlab.models.importing import read_model, weights_file
 from resnetlab.models.modelfile import CLASSIFICATION, Model, Stored, read, task_of
-from resnetlab.networks.architecture import Architecture
+from resnetlab.models.tensors import read_tensors
+from resnetlab.networks.architecture import Architecture, architecture
 from resnetlab.networks.resnet import ResNet
 
 
@@ -72,8 +73,25 @@ def architecture_of(source: Path) -> Architecture:
     Raises:
         ResnetlabError: nothing to read there.
     """
-    task = task_of(source)
-    return read_model(source).network.architecture if task == CLASSIFICATION else read(source, task, _network)
+    if (task := task_of(source)) != CLASSIFICATION:
+        return read(source, task, _network)
+    try:
+        return read_model(source).network.architecture
+    except ResnetlabError:
+        if (vgg := _vgg(source)) is None:
+            raise
+        return vgg
+
+
+def _vgg(source: Path) -> Architecture | None:
+    """VGG-16, if these are torchvision's weights of it."""
+    try:
+        weights = read_tensors(source)
+    except ResnetlabError:
+        return None
+    if not {"features.0.weight", "classifier.0.weight"} <= weights.keys():
+        return None
+    return architecture("vgg16_bn" if "features.1.running_mean" in weights else "vgg16")
 
 
 def _network(stored: Stored) -> Architecture:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,14 +19,12 @@ from resnetlab.networks.modes import modes_kept
 
 
 @torch.no_grad()
-def set_exact_statistics(
-    network: nn.Module, batches: Iterable[Float[Tensor, "_ c _ _"]], *, frozen: Collection[nn.Module] = ()
-) -> None:
+def set_exact_statistics(network: nn.Module, batches: Iterable[Any], *, frozen: Collection[nn.Module] = ()) -> None:
     """Set each batch normalisation's mean and variance to those of all values that it is given, in float64.
 
-    Batches may have different sizes; under torchrun those of all processes count. Layers normalise by the batch, as
-    in training. `frozen` modules, and all in them, keep their mode and statistics. Momentum, counters of batches and
-    modes are afterwards what they were.
+    Batches are what the network takes, and may have different sizes; under torchrun those of all processes count.
+    Layers normalise by the batch, as in training. `frozen` modules, and all in them, keep their mode and statistics.
+    Momentum, counters of batches and modes are afterwards what they were.
 
     Raises:
         ResnetlabError: no batches, or an image whose statistics are not finite; the network is as it was.

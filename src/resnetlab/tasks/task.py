@@ -160,7 +160,12 @@ class Task:
         """
         if dataset.has_boxes != self.takes_boxes:
             found, needed = ("boxes", "one label per image") if dataset.has_boxes else ("no boxes", "boxes")
-            raise ResnetlabError(f"{dataset.name} has {found}, and the task {self.name} needs {needed}")
+            other = (
+                "`task=detection`"
+                if dataset.has_boxes
+                else "`task=classification`, or boxes as in Pascal VOC or COCO"
+            )
+            raise ResnetlabError(f"{dataset.name} has {found}, and the task {self.name} needs {needed}; use {other}")
         if (recipe.crop == "whole") != self.takes_boxes:
             raise ResnetlabError(
                 f"recipe {recipe.name} has crop={recipe.crop}, which is not for {self.name}: detection is for whole "

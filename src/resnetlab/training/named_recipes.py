@@ -134,7 +134,13 @@ RECIPES = {
         DETECTION_FINETUNE,
         DETECTION,
         replace(
-            DETECTION.scaled(1200), name="digit-scenes", crop_size=160, longest=192, batch_size=4, report_every=300
+            DETECTION.scaled(1200),
+            name="digit-scenes",
+            crop_size=160,
+            longest=192,
+            batch_size=4,
+            flip=False,
+            report_every=300,
         ),
     )
 }

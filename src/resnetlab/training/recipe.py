@@ -118,6 +118,8 @@ class Recipe:
         _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
         if self.crop != "whole":
             _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        known = self.crop != "whole" or self.normalise == "imagenet"
+        _require(self, "normalise", known, "imagenet with crop=whole: images of many sizes have no mean image")
         _require(self, "longest", self.longest >= 1, "at least 1")
         statistics = "false where batch_norm is fixed, which keeps those of the starting weights"
         _require(self, "exact_statistics", not self.exact_statistics or self.batch_norm == "live", statistics)

@@ -211,9 +211,11 @@ def _one_of(name: str, option: T | None, field: T | None) -> T | None:
 
 
 def has_effect(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a recipe's field has an effect beside the values of the other fields."""
-    other, needed = USED_BY.get(name, (name, (values.get(name),)))
-    return values.get(other) in needed
+    """Whether a recipe's field has an effect beside the values of the other fields; missing ones are the default."""
+    if name not in USED_BY:
+        return True
+    other, needed = USED_BY[name]
+    return values.get(other, getattr(Recipe(), other)) in needed
 
 
 def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) -> None:
