@@ -13,6 +13,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.exporting import export_timm
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model, save
+from resnetlab.models.starting import architecture_of
 from resnetlab.networks.resnet import build
 
 
@@ -71,3 +72,14 @@ def test_what_holds_no_network(tmp_path: Path) -> None:
     assert read_model(tmp_path / "r.pth").network.architecture.num_classes == 10
     torch.save(build("cifar_resnet20", shortcut="B").state_dict(), tmp_path / "c.pth")
     refused(tmp_path / "c.pth", "say `mean` and `std`.* `resnetlab import` takes it, and writes a model file")
+
+
+def test_torchvisions_vgg_is_known_as_a_start(tmp_path: Path) -> None:
+    weights = {"features.0.weight": torch.zeros(64, 3, 3, 3), "classifier.0.weight": torch.zeros(8, 8)}
+    torch.save(weights, tmp_path / "vgg.pth")
+    assert str(architecture_of(tmp_path / "vgg.pth")) == "vgg16"
+    torch.save(weights | {"features.1.running_mean": torch.zeros(64)}, tmp_path / "bn.pth")
+    assert str(architecture_of(tmp_path / "bn.pth")) == "vgg16_bn"
+    torch.save({"a.weight": torch.zeros(8, 8)}, tmp_path / "other.pth")
+    with pytest.raises(ResnetlabError, match="other.pth"):
+        architecture_of(tmp_path / "other.pth")
