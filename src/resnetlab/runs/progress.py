@@ -13,12 +13,14 @@ SMOOTHED, FRESH = 0.7, 0.3  # weights of older measurements and of a new one
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run; its metric in tests, and that in training (`tallied`), None until first measured."""
+    """Progress of a run; its metric in tests, and that in training, None until first measured.
+
+    `tallied` is the metric in training, if it is another one.
+    """
 
     step: int
     iterations: int
     metric: Metric
-    tallied: Metric
     train: float | None = None
     test: float | None = None
     message: str = ""
@@ -26,15 +28,21 @@ class Progress:
     """As text."""
     left: float | None = None
     """Remaining seconds, None until known."""
+    tallied: Metric | None = None
+
+    @property
+    def trained(self) -> Metric:
+        """The metric in training."""
+        return self.tallied or self.metric
 
     @property
     def numbers(self) -> str:
         """Training and test metric as text."""
         if self.train is None or self.test is None:
             return "not yet tested"
-        train, test = (f" {metric.unit}" * bool(metric.unit) for metric in (self.tallied, self.metric))
-        name = "" if self.tallied == self.metric else f" {self.metric.name}"
-        return f"training {self.tallied.name} {self.train:5.2f}{train}, test{name} {self.test:5.2f}{test}"
+        train, test = (f" {metric.unit}" * bool(metric.unit) for metric in (self.trained, self.metric))
+        name = "" if self.trained == self.metric else f" {self.metric.name}"
+        return f"training {self.trained.name} {self.train:5.2f}{train}, test{name} {self.test:5.2f}{test}"
 
 
 class Meter:

@@ -215,13 +215,13 @@ def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> It
 
 
 def _progress(spec: RunSpec, folder: Path, step: int) -> Progress:
-    progress = Progress(step, spec.recipe.iterations, spec.task.headline, spec.task.shown_in_training)
+    progress = Progress(step, spec.recipe.iterations, spec.task.headline, tallied=spec.task.shown_in_training)
     points = read_curve(folder)
     return _with_numbers(progress, points[-1]) if points else progress
 
 
 def _with_numbers(progress: Progress, point: Line) -> Progress:
-    train, test = point[f"train_{progress.tallied.name}"], point.get(f"test_{progress.metric.name}")
+    train, test = point[f"train_{progress.trained.name}"], point.get(f"test_{progress.metric.name}")
     return replace(progress, train=train, test=test)
 
 
