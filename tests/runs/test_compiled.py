@@ -10,9 +10,10 @@ import pytest
 
 
 @pytest.mark.skipif(not (sys.platform == "linux" and shutil.which("g++")), reason="needs Linux and g++")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recompute",
-    ["no", pytest.param("yes", marks=pytest.mark.slow)],  # yes: compiled block by block, half a minute more
+    ["no", "yes"],  # yes: compiled block by block
 )
 def test_compiled_training_learns_as_eager_training(tiny_npz: Path, tmp_path: Path, recompute: str) -> None:
     curves = {}

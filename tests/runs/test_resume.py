@@ -63,6 +63,7 @@ def test_killed_and_interrupted_runs_end_alike(tiny_npz: Path, tmp_path: Path) -
     interrupted_run_equals_whole(tiny_npz, tmp_path, signals, iterations=150)
 
 
+@pytest.mark.slow
 def test_runs_on_image_files_end_alike(photos: Path, tmp_path: Path) -> None:
     interrupted_run_equals_whole(photos, tmp_path, [signal.SIGKILL, signal.SIGINT], iterations=60)
 
