@@ -134,13 +134,13 @@ RECIPES = {
         DETECTION_FINETUNE,
         DETECTION,
         replace(
-            DETECTION.scaled(1200),
+            DETECTION.scaled(1000),
             name="digit-scenes",
             crop_size=160,
             longest=192,
             batch_size=4,
             flip=False,
-            report_every=300,
+            report_every=500,
         ),
     )
 }
