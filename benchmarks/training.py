@@ -37,12 +37,14 @@ from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import build
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import CapturedStep
-from resnetlab.training.loop import Stepped, launched, objective, start, train
+from resnetlab.training.loop import State, Stepped, launched, objective, start, train
 from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.provenance import environment
-from resnetlab.training.recipe import Precision
+from resnetlab.training.recipe import Precision, Recipe
 
 PEER = "tutorial"
+CUDNN: Any = torch.backends.cudnn
+DEFAULT_PRECISION = torch.backends.cuda.matmul.fp32_precision, CUDNN.conv.fp32_precision
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
 
 
@@ -54,11 +56,14 @@ class Way:
     compiled: bool = False
     captured: bool = False
     at_once: int = 1
+    whole: bool = False
+    combined: bool = False
 
     @property
     def name(self) -> str:
         """What the tables call it."""
-        words = [self.precision, "compiled" if self.compiled else "eager"] + ["captured"] * self.captured
+        words = [self.precision, "compiled" if self.compiled else "eager"] + ["as a whole"] * self.whole
+        words += ["combined kernels"] * self.combined + ["captured"] * self.captured
         return ", ".join(words) + (f", {self.at_once} at a time" if self.at_once > 1 else "")
 
 
@@ -70,17 +75,19 @@ WAYS = {
         Way("bfloat16", False, True),
         Way("bfloat16", True),
         Way("bfloat16", True, True),
+        Way("bfloat16", True, True, whole=True),
         Way("bfloat16", True, True, at_once=2),
         Way("bfloat16", True, True, at_once=4),
         Way("bfloat16", True, True, at_once=8),
     ],
     "deep": [Way("bfloat16", True, True)],
+    "combined": [Way("bfloat16", True, True, n, combined=True) for n in (1, 4)],
 }
 
 
 def ours(network: str, images: Pixels, batch_size: int, way: Way, device: torch.device) -> Iterator[None]:
     """The product's own loop, a step of each of the runs at a time."""
-    runs = [_one(network, images.to(device), batch_size, way, device, seed) for seed in range(way.at_once)]
+    runs = [one(network, images.to(device), batch_size, way, device, seed)[1] for seed in range(way.at_once)]
     streams: list[Any] = [None] * way.at_once
     if device.type == "cuda":
         streams = [torch.cuda.Stream() for _ in runs]  # type: ignore[no-untyped-call]
@@ -91,14 +98,27 @@ def ours(network: str, images: Pixels, batch_size: int, way: Way, device: torch.
         yield
 
 
-def _one(network: str, images: Pixels, batch_size: int, way: Way, device: torch.device, seed: int) -> Iterator[None]:
+def one(
+    network: str, images: Pixels, batch_size: int, way: Way, device: torch.device, seed: int
+) -> tuple[State, Iterator[None]]:
+    """A run's state, and its steps without end."""
     recipe = replace(CIFAR, iterations=10**9, precision=way.precision, batch_size=batch_size)
     deep = architecture(network).depth > 250
+    torch.manual_seed(seed)
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
+    return state, _steps(state, recipe, images.to(device), way, device, seed, deep)
+
+
+def _steps(
+    state: State, recipe: Recipe, images: Pixels, way: Way, device: torch.device, seed: int, deep: bool
+) -> Iterator[None]:
     preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.pixels))
-    stream = Stream(images, preprocessing, batch_size, seed, recipe.padding, recipe.flip)
-    sums = CLASSIFICATION.sums
-    forward = objective(state.network, recipe, device, F.cross_entropy, sums, compiled=way.compiled, by_block=deep)
+    stream = Stream(images, preprocessing, recipe.batch_size, seed, recipe.padding, recipe.flip)
+    sums, by_block = CLASSIFICATION.sums, False if way.whole else deep or None
+    forward = objective(
+        state.network, recipe, device, F.cross_entropy, sums, compiled=way.compiled, by_block=by_block
+    )
+    torch._inductor.config.combo_kernels = way.combined
     step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
     for event in train(state, step, recipe, CLASSIFICATION.means):
         if isinstance(event, Stepped):
@@ -132,7 +152,7 @@ def main(
         threads: Of every trainer; left out, one a core.
         workers: Processes of the peers' loaders.
         peers: Measure the trainers of others too.
-        ways: Which of our own: cpu, cuda or deep; left out, the device's.
+        ways: Which of our own: cpu, cuda, deep or combined; left out, the device's.
         out: Where to write the record and its page, without an ending.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
@@ -154,10 +174,11 @@ def main(
         "workers": workers,
         "steps": steps,
     }
+    about = environment(where)
     rows = measured(trainers, where, rounds, seconds, batch_size, steps)
     record = {
         "settings": settings,
-        "environment": environment(where),
+        "environment": about,
         "trainers": rows,
         "floor": floor(network, batch_size, steps, where),
     }
@@ -179,12 +200,20 @@ def measured(
     first: dict[str, float] = {}
     block: dict[str, int] = {}
     found: dict[str, list[float]] = {name: [] for name in trainers}
+    peak: dict[str, int] = {}
     for name, (_, trainer) in trainers.items():
+        _as_by_default()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        earlier = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         first[name] = timed(trainer, 2, device)
         timed(trainer, 6, device)  # recording a graph is among them
-        block[name] = max(2, round(seconds / (timed(trainer, 4, device) / 4)))
+        each = timed(trainer, 4, device) / 4
+        block[name], peak[name] = max(2, round(seconds / each)), peak_bytes(device) - earlier
+        print(f"{name}: {first[name]:.1f} s for two steps, then {1000 * each:.3f} ms a step", flush=True)
     for _ in range(rounds):
         for name, (_, trainer) in trainers.items():
+            _as_by_default()
             timed(trainer, 1, device)  # a loader's queue is full after a pause: let a batch of it go
             found[name].append(timed(trainer, block[name], device) / block[name])
     peer, *_ = trainers
@@ -199,11 +228,18 @@ def measured(
             "ratio": round(statistics.median(ratios), 2),
             "ratio_whole_run": round(at_once * whole[peer] / whole[name], 2),
             "whole_run_seconds": round(whole[name], 1),
-            "peak_gigabytes": round(peak_bytes(device) / 2**30, 2),
+            "peak_gigabytes": round(peak[name] / 2**30, 2),
         }
         if device.type == "cuda":
             rows[name]["kernels_per_step"] = kernels(trainers[name][1], at_once)
     return rows
+
+
+def _as_by_default() -> None:
+    """Float32 of peers in torch's default precision; ours set their own when they start, and capture it."""
+    matmul, convolution = DEFAULT_PRECISION
+    torch.backends.cuda.matmul.fp32_precision = matmul
+    CUDNN.conv.fp32_precision = convolution
 
 
 def peak_bytes(device: torch.device) -> int:

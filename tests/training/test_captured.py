@@ -24,6 +24,12 @@ RECIPE = replace(
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"))
 
 
+@pytest.fixture(autouse=True)
+def same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU gradients of weights in float32 are otherwise sums in any order."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 def of_mean(images: Pixels) -> Preprocessing:
     return Preprocessing.of_mean_image(per_pixel_mean(images.pixels))
 

@@ -50,7 +50,8 @@ class RecomputedStage(nn.Sequential):
             x = checkpoint(_in_order, piece, x, use_reentrant=False, preserve_rng_state=False)
         with torch.no_grad():  # batches are counted again in the backward pass
             counters = [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
-            torch._foreach_sub_(counters, 1)
+            if counters:
+                torch._foreach_sub_(counters, 1)
         return x
 
 

@@ -174,7 +174,7 @@ def _step(spec: RunSpec, dataset: Dataset, began: Begun, batches: Batches) -> St
         spec.task.loss(recipe, dataset, device),
         spec.task.sums,
         compiled=began.settings["compiled"],
-        by_block=began.settings["recomputed"] or several,
+        by_block=True if began.settings["recomputed"] or several else None,
         call=call if several else None,
     )
     if began.settings["captured"] and isinstance(batches.training, Stream):

@@ -1,8 +1,12 @@
 """Whole training steps captured as one CUDA graph, so that the CPU only replays it."""
 
+import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 
 from resnetlab.training.loop import Objective, ResidentBatches, State, descend, set_rate
 
@@ -56,7 +60,8 @@ class CapturedStep:
 
     def _take(self, state: State) -> None:
         set_rate(state, self.rate)
-        descend(state, *self.draw(self.step), self.forward, self.parts)
+        with counted_at_once(state.network, self.parts):
+            descend(state, *self.draw(self.step), self.forward, self.parts)
         self.step += 1
 
     def _take_aside(self, state: State, stream: torch.cuda.Stream) -> None:
@@ -71,13 +76,36 @@ class CapturedStep:
     def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph | None:
         """Capture one step without running it. Returns None, with a warning, if this fails."""
         graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self.step.device)
         state.optimizer.zero_grad()  # the graph allocates gradients in its own memory
         torch.cuda.synchronize(self.step.device)
         self._launched += 1
+        gc.collect()
+        gc.disable()  # what it frees on the GPU would end the capture
         try:
-            with torch.cuda.graph(graph, stream=stream):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._take(state)
         except RuntimeError as error:
-            warnings.warn(f"steps are launched one by one; no graph could be captured: {error}", stacklevel=2)
+            cause = error.__context__ or error  # of the capture's failure, which is reported last
+            warnings.warn(f"steps are launched one by one; no graph could be captured: {cause}", stacklevel=2)
             return None
+        finally:
+            torch.cuda.set_stream(current)  # a failed capture leaves its own
+            gc.enable()
         return graph
+
+
+@contextmanager
+def counted_at_once(network: nn.Module, times: int) -> Iterator[None]:
+    """Count the batches of all batch normalisation in training with one operation rather than one each."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    counters: list[Tensor] = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    for norm in norms:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, counter in zip(norms, counters, strict=True):
+            norm.num_batches_tracked = counter
+    if counters:
+        torch._foreach_add_(counters, times)

@@ -100,7 +100,8 @@ class Report:
     """By name: the headline first, `loss` last."""
 
 
-COMPILED_WHOLE = 54  # blocks, as in ResNet-110; compilation takes one or two seconds per block
+COMPILED_WHOLE = 54  # blocks, as in ResNet-110; on a CPU compilation takes one or two seconds per block
+COMPILED_KINDS = 64  # of blocks and batches, in all runs of a process; torch's limit is 8
 Event = Stepped | WarmedUp | Report
 Loss = Callable[[Tensor, Inputs], Tensor]
 """Network outputs and targets to the mean loss."""
@@ -173,12 +174,13 @@ def objective(
     sums: Sums,
     *,
     compiled: bool = False,
-    by_block: bool = False,
+    by_block: bool | None = None,
     call: nn.Module | None = None,
 ) -> Objective:
     """The step's forward pass: images and targets in, the loss and the tally out.
 
-    Compiled as a whole; very deep networks, or with `by_block`, per kind of block: slower, but faster to compile.
+    Compiled as a whole, or with `by_block` per kind of block, which compiles faster. Default: by block on a GPU,
+    where networks of any depth share the few kinds, and for very deep networks.
     `call` is the module that runs the network (default: the network itself).
     """
 
@@ -198,8 +200,12 @@ def objective(
     if not compiled:
         return forward
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about an unused GPU
+    torch._dynamo.config.recompile_limit = COMPILED_KINDS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run uncompiled without a word
     blocks = outermost_blocks(network)
-    if len(blocks) <= COMPILED_WHOLE and not by_block:
+    if by_block is None:
+        by_block = device.type == "cuda" or len(blocks) > COMPILED_WHOLE
+    if not by_block:
         return torch.compile(forward, dynamic=False)
     for block in blocks:
         block.compile(dynamic=False)

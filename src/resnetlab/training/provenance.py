@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from resnetlab.training.distributed import World
 def environment(device: torch.device) -> dict[str, object]:
     """Versions, the commit (in a git checkout), and the CPU or GPU."""
     return {
-        "resnetlab": version("resnetlab"),
+        "resnetlab": _version(),
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -22,6 +22,13 @@ def environment(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "processes": World.here().size,
     }
+
+
+def _version() -> str | None:
+    try:
+        return version("resnetlab")
+    except PackageNotFoundError:  # the sources are run as they are, not installed
+        return None
 
 
 def _commit() -> str | None:

@@ -1,0 +1,90 @@
+"""Whether training twice gives the same bits, with cuDNN as it is and with its deterministic mode, and what it costs.
+
+python -m benchmarks.repeatability --device cuda --out results/repeatability-gpu
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.training import Way, one
+from resnetlab.data.dataset import Pixels
+from resnetlab.files import write_json
+from resnetlab.training.loop import State
+from resnetlab.training.provenance import environment
+from resnetlab.training.recipe import Precision
+
+PRECISIONS: tuple[Precision, ...] = "float32", "bfloat16"
+
+
+def main(
+    network: str = "cifar_resnet20",
+    device: str = "cpu",
+    steps: int = 300,
+    batch_size: int = 128,
+    rounds: int = 3,
+    compiled: bool = True,
+    out: Path | None = None,
+) -> None:
+    """Train and compare.
+
+    Args:
+        network: A network for CIFAR.
+        device: cpu or cuda.
+        steps: Of each training.
+        batch_size: Images a step.
+        rounds: How often each is trained.
+        compiled: Compile the network.
+        out: Where to write the record, without an ending.
+    """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
+    where = torch.device(device)
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2000, 32, 32, 3), dtype=torch.uint8, generator=random)
+    images = Pixels(pixels, torch.randint(0, 10, (2000,), generator=random))
+    rows: list[dict[str, Any]] = []
+    for precision in PRECISIONS:
+        way = Way(precision, compiled, where.type == "cuda")
+        digests: dict[bool, set[str]] = {False: set(), True: set()}
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(rounds):
+            for deterministic in digests:
+                torch.backends.cudnn.deterministic = deterministic
+                state, trainer = one(network, images, batch_size, way, where, seed=0)
+                digest, each = trained(state, trainer, steps, where)
+                digests[deterministic].add(digest)
+                seconds[deterministic].append(each)
+        for deterministic in digests:
+            row = {"precision": precision, "deterministic": deterministic, "results": len(digests[deterministic])}
+            rows.append(row | {"milliseconds": round(1000 * min(seconds[deterministic]), 4)})
+            print(rows[-1], flush=True)
+    settings = {"network": network, "steps": steps, "batch_size": batch_size, "rounds": rounds, "compiled": compiled}
+    if out:
+        write_json(out.with_suffix(".json"), {"settings": settings, "environment": environment(where), "rows": rows})
+
+
+def trained(state: State, trainer: Iterator[object], steps: int, device: torch.device) -> tuple[str, float]:
+    """A digest of the weights after these steps, and the seconds of one of the later half."""
+    for _ in islice(trainer, steps // 2):
+        pass
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in islice(trainer, steps - steps // 2):
+        pass
+    digest = hashlib.sha256()
+    for value in state.network.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest(), (time.perf_counter() - begin) / (steps - steps // 2)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
