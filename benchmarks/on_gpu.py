@@ -147,27 +147,25 @@ def _figure6(
         if archive is None:
             raise SystemExit(f"{DATA} is absent; --archive names a tar file of images to make it from")
         unpack(archive, 20 if here.smoke else None)
-    root = Path(f"runs/figure6-{DATA.stem}")
     for path in runs:
         with tarfile.open(path) as file:
-            file.extractall(root, filter="data")
+            file.extractall("runs", filter="data")
     small = ("--iterations", "4") if here.smoke else ()
     figure = ("reproduce", "figure6", "--scale", "full", "--data", str(DATA), "--set", "precision=bfloat16")
     here.resnetlab(*figure, "--seeds", str(seeds), "--networks", *networks, *small)
-    for found in root.glob("figure6.*"):
+    for found in Path(f"runs/figure6-{DATA.stem}").glob("figure6.*"):
         shutil.copy(found, here.out)
-    _pack(sorted(path for path in root.iterdir() if path.is_dir()), here.out)
+    _pack(sorted(path.parent for path in Path("runs").glob(f"{DATA.stem}-*/config.json")), here.out)
 
 
 def _pack(folders: Sequence[Path], out: Path) -> None:
-    """The folders of runs in tar files of bounded size; of finished runs without their checkpoints."""
+    """The folders of runs in tar files of bounded size; unfinished ones with their last checkpoint."""
     groups: list[list[Path]] = [[]]
     size = 0
     for folder in folders:
-        finished = (folder / "result.json").exists()
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            if finished and "checkpoint" in str(path.relative_to(folder)):
-                continue
+        finished, checkpoints = (folder / "result.json").exists(), sorted(folder.glob("checkpoints/*"))
+        left_out = checkpoints if finished else checkpoints[:-1]
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.parent not in left_out):
             if size + path.stat().st_size > TAR_BYTES:
                 groups.append([])
                 size = 0

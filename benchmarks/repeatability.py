@@ -18,6 +18,7 @@ import tyro
 from benchmarks.training import Way, one
 from resnetlab.data.dataset import Pixels
 from resnetlab.files import write_json
+from resnetlab.networks.architecture import architecture
 from resnetlab.training.loop import State
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Precision
@@ -67,8 +68,27 @@ def main(
             rows.append(row | {"milliseconds": round(1000 * min(seconds[deterministic]), 4)})
             print(rows[-1], flush=True)
     settings = {"network": network, "steps": steps, "batch_size": batch_size, "rounds": rounds, "compiled": compiled}
+    record = {"settings": settings, "environment": environment(where), "rows": rows}
     if out:
-        write_json(out.with_suffix(".json"), {"settings": settings, "environment": environment(where), "rows": rows})
+        write_json(out.with_suffix(".json"), record)
+        out.with_suffix(".md").write_text(page(record))
+
+
+def page(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    settings, machine = record["settings"], record["environment"]
+    label = architecture(settings["network"]).label
+    lines = [f"# Is training repeatable? {label}", "", "| precision | cuDNN | different results | ms a step |"]
+    lines.append("|" + " --- |" * 4)
+    for row in record["rows"]:
+        mode = "deterministic" if row["deterministic"] else "as it is"
+        lines.append(f"| {row['precision']} | {mode} | {row['results']} | {row['milliseconds']:.3f} |")
+    return "\n".join(lines) + (
+        f"\n\nEach of {settings['rounds']} trainings of {settings['steps']} steps of {settings['batch_size']} images "
+        f"starts alike; results are compared bit for bit. {'Compiled' if settings['compiled'] else 'Not compiled'}; "
+        f"captured on a GPU. The time is the least of the later halves. {machine['device']}, torch "
+        f"{machine['torch']}.\n"
+    )
 
 
 def trained(state: State, trainer: Iterator[object], steps: int, device: torch.device) -> tuple[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from archives import unpack
 from hypothesis import settings
 from PIL import Image
 from torch import nn
@@ -31,6 +32,17 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: real CIFAR-10 pixels and peers' weights are not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def bccd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of blood cells with boxes, in Pascal VOC's layout."""
+    archive = SHARED / "bccd.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"{archive} is absent: the photographs are not part of the repository")
+    folder = tmp_path_factory.mktemp("bccd")
+    unpack(archive, folder)
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Detection as a user types it: train, evaluate, predict and detect, and how mistakes are refused."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -200,7 +201,7 @@ def test_a_run_is_continued_by_another_that_starts_from_it(
 def test_detect(command: Command, run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A corrupt file among good ones is named; the others are written."""
     out = ("--out", "drawn", "--csv", "found.csv", "--json", "found.json")
-    assert command("detect", "run", "pictures", *out, "--score", "0.05") == 2
+    assert command("detect", "run", "pictures", *out, "--score", "0.01") == 2
     shown = capsys.readouterr()
     assert "pictures/bad.jpg is not a readable image; repair or remove it" in shown.err
     assert shown.err.endswith("error: 1 of 5 files could not be read; they are named above\n")
@@ -214,13 +215,14 @@ def test_detect(command: Command, run: Path, pictures: Path, capsys: pytest.Capt
         width, height = (160, 192) if "turned" in row["image"] else (192, 160)
         assert 0 <= float(row["left"]) < float(row["right"]) <= width
         assert 0 <= float(row["top"]) < float(row["bottom"]) <= height
-        assert 0.05 <= float(row["score"]) <= 1
-    assert sorted(path.name for path in Path("drawn").iterdir()) == ["0.jpg", "1.jpg", "grey.jpg", "turned.jpg"]
-    with Image.open("drawn/turned.jpg") as turned, Image.open("drawn/0.jpg") as plain:
+        assert 0.01 <= float(row["score"]) <= 1
+    drawn = sorted(path.relative_to("drawn").as_posix() for path in Path("drawn").rglob("*.jpg"))
+    assert drawn == ["0.jpg", "1.jpg", "grey.jpg", "more/turned.jpg"]
+    with Image.open("drawn/more/turned.jpg") as turned, Image.open("drawn/0.jpg") as plain:
         assert (turned.size, plain.size) == ((160, 192), (192, 160))
         with Image.open("pictures/0.png") as before:
             assert np.abs(np.asarray(plain).astype(int) - np.asarray(before)).max() > 100  # boxes are drawn
-    assert command("detect", "run", "pictures/0.png", "--score", "0.05", "--csv", "one.csv") == 0
+    assert command("detect", "run", "pictures/0.png", "--score", "0.01", "--csv", "one.csv") == 0
     assert rows(Path("one.csv")) == [row for row in table if row["image"] == names[0]]
     assert "Model" not in capsys.readouterr().err
 
@@ -238,9 +240,11 @@ def test_predict_and_detect_say_the_same(
         said.append((first, second))
     assert said[0] == said[1]
     assert (
-        command("detect", "run", "pictures/0.png", "--score", "0.05", "--with", "run", "--detector", "nms=0.4") == 0
+        command("detect", "run", "pictures/0.png", "--score", "0.01", "--with", "run", "--detector", "nms=0.4") == 0
     )
-    assert " and " in capsys.readouterr().out  # some are named, and so many more
+    boxes = sum(int(count or 1) for count in re.findall(r"(?: x(\d+))? \(\d+%", capsys.readouterr().out))
+    command("detect", "run", "pictures/0.png", "--score", "0.01", "--detector", "nms=0.4")
+    assert f"{boxes} objects in 1 image" in capsys.readouterr().out  # each class with its number of boxes
 
 
 # Mistakes
@@ -269,7 +273,10 @@ DETECTOR = (
         ("detect", "run", "pictures", "--out", "run/config.json"),
         "is a file; give a folder for the pictures with --out",
     ),
-    (("detect", "run", "pictures", "--batch-size", "2"), "--batch-size takes no effect in detection"),
+    (("predict", "run", "pictures", "--batch-size", "2"), "--batch-size takes no effect with a detector"),
+    (("evaluate", "run", "--detector", "preset=paper"), "a preset has options of the detector's training"),
+    (("evaluate", "run", "--detector", "voting=0.4"), "voting takes no effect without refine; add e.g. refine=yes"),
+    (("detect", "run", "pictures", "--detector", "canonical=99"), "canonical takes no effect without scales"),
     (("detect", "run", "pictures", "--threads", "0"), "it must be at least 1"),
     (("detect", "run", "pictures", "--detector", "context=yes"), "context is fixed by the training"),
     (("detect", "nowhere", "pictures"), "nowhere does not exist"),
@@ -291,6 +298,8 @@ CLASSIFIER = (
 TRAINING = (
     ((*TRAIN, "nmss=1"), "the detector has no field 'nmss': did you mean nms?"),
     ((*TRAIN, "preset=papr"), "unknown preset 'papr': did you mean paper?"),
+    ((*TRAIN, "refined=each-class"), "refined takes no effect without refine"),
+    ((*TRAIN, "--network", "cifar_resnet8"), "cifar_resnet8 is for small images"),
     ((*TRAIN, "least_side=-1"), "least_side is -1.0; it must be at least 0"),
     ((*TRAIN, "anchor_sizes=8"), "anchor_sizes is given twice"),
     ((*TRAIN, "--task", "classification"), "takes no effect with the task classification"),

@@ -1,7 +1,6 @@
 """Data sets with boxes, annotated as in Pascal VOC and COCO."""
 
 import json
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -176,7 +175,8 @@ def test_boxes_without_area_and_outside(tmp_path: Path) -> None:
     found = list_annotated(voc(tmp_path, {"a": objects, "b": []}, {"train": "a", "val": "b"}))
     assert boxes(found.train).tolist() == [[(0, 0, 30, 9, 0, 0, 0), (89, 49, 100, 60, 0, 0, 0)]]
     assert found.note.endswith(
-        "; 2 boxes without area dropped, see check-data; 1 box outside of the image dropped, see check-data"
+        "; 2 boxes without area dropped, see check-data; 1 box outside of the image dropped, see check-data; "
+        "2 boxes over the edge clipped, see check-data"
     )
 
 
@@ -224,7 +224,10 @@ def test_coco(small_coco: Path) -> None:
     assert isinstance(found.test, Files)
     assert found.image_ids[found.test.files[0].name] == 5
     assert found.image_ids["train2017/0007.jpg"] == 7
-    assert found.note == "split by file: train, validation; 1 box without area dropped, see check-data"
+    assert found.note == (
+        "split by file: train, validation; 1 box without area dropped, see check-data; 1 box over the edge clipped, "
+        "see check-data"
+    )
     assert found.with_training(images=2).category_ids == (3, 18)
 
 
@@ -462,14 +465,9 @@ def test_what_a_source_takes(small_coco: Path, tmp_path: Path) -> None:
     assert load(str(small_coco)).fingerprint() == found.fingerprint()
 
 
-def test_bccd(shared: Path, tmp_path: Path) -> None:
+def test_bccd(bccd: Path) -> None:
     """As many images and boxes as are known to be in it."""
-    archive = shared / "bccd.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"{archive} is absent")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    found: Dataset = list_annotated(tmp_path)
+    found: Dataset = list_annotated(bccd)
     assert found.classes == ("Platelets", "RBC", "WBC")
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 205, "validation": 87, "test": 72}
     counts = sum(boxes(split).classes.bincount(minlength=3) for split in found.splits.values())
@@ -477,7 +475,7 @@ def test_bccd(shared: Path, tmp_path: Path) -> None:
     assert "2 boxes without area dropped" in found.note
     assert isinstance(found.train, Files)
     assert all(file.open().size == (640, 480) for file in islice(found.train.files, 3))
-    assert not any(finding.weight == "stops" for finding in read_annotations(tmp_path).findings)
+    assert not any(finding.weight == "stops" for finding in read_annotations(bccd).findings)
 
 
 def test_pascal_voc_of_two_years_is_the_papers_07_and_12(tmp_path: Path) -> None:

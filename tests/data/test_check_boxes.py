@@ -1,7 +1,6 @@
 """Every fault that a data set with boxes can have is found, and a sound one is sound."""
 
 import json
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from csv import DictReader
 from pathlib import Path
@@ -266,14 +265,9 @@ def test_the_command(command: Command, voc: Path, coco: Path, capsys: pytest.Cap
     assert "has boxes" in capsys.readouterr().err
 
 
-def test_bccd(shared: Path, tmp_path: Path) -> None:
+def test_bccd(bccd: Path) -> None:
     """The two boxes without area in it are named."""
-    archive = shared / "bccd.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"{archive} is absent")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    found = read_annotations(tmp_path)
+    found = read_annotations(bccd)
     checked = report_boxes(found, [])  # decoding all of them takes seconds
     assert [(each.file, each.detail) for each in checked.findings if each.kind == "box without area"] == [
         ("Annotations/BloodImage_00338.xml", "box 13 (RBC): 504,337 to 504,337"),

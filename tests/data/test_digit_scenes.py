@@ -25,13 +25,13 @@ def boxes(split: object) -> Boxes:
 
 
 def test_its_splits_are_for_ever(scenes: Dataset) -> None:
-    assert (len(scenes.train), len(scenes.test), scenes.validation) == (400, 100, None)
+    assert (len(scenes.train), len(scenes.test), scenes.validation) == (1000, 100, None)
     assert scenes.classes == tuple("0123456789")
-    assert scenes.fingerprint() == "00a34bd8fd42c35a"
+    assert scenes.fingerprint() == "700699ede3f358f8"
     assert scenes.with_validation(50).fingerprint() == scenes.fingerprint()
     assert scenes.has_boxes
     assert scenes.describe() == (
-        "digit-scenes: 400 training and 100 test images with 1,269 boxes, 10 classes; "
+        "digit-scenes: 1,000 training and 100 test images with 2,810 boxes, 10 classes; "
         "drawn from the training and the test images of digits"
     )
 

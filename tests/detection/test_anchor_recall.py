@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -183,14 +182,9 @@ def test_what_is_advised_helps(tmp_path: Path, box: tuple[int, int, int, int], o
         assert changed.all.found > recall.all.found
 
 
-def test_bccd(shared: Path, tmp_path: Path) -> None:
+def test_bccd(bccd: Path) -> None:
     """Platelets are lost at 240 pixels."""
-    archive = shared / "bccd.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"{archive} is absent")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    found = read_annotations(tmp_path)
+    found = read_annotations(bccd)
     sizes = {
         file.path: (int(size[0]), int(size[1]))
         for raw in found.splits.values()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resnetlab.data.dataset import Dataset, Files
+from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.data.sources import digit_scenes
@@ -161,6 +161,20 @@ def test_exact_statistics(task: Task, squares: Dataset, tmp_path: Path) -> None:
     assert result["protocol"].endswith("exact batch-norm statistics")
 
 
+def test_exact_statistics_without_unreadable_images(task: Task, squares: Dataset, tmp_path: Path) -> None:
+    """A file that cannot be read is skipped there, too."""
+    (tmp_path / "bad.jpg").write_text("no image")
+    assert isinstance(squares.train, Files)
+    files = (*squares.train.files[:2], File("bad", str(tmp_path / "bad.jpg")), *squares.train.files[3:])
+    damaged = replace(squares, train=replace(squares.train, files=files))
+    asked = spec(task, replace(RECIPE, exact_statistics=True))
+    messages = go(replace(asked, data=replace(asked.data, on_bad="skip")), tmp_path / "r", damaged)
+    assert messages[-2].startswith("with exact batch-norm statistics the test AP50 is ")
+    assert messages[-1] == f"1 unreadable file skipped, {tmp_path / 'bad.jpg'}"
+    with pytest.raises(ResnetlabError, match=r"bad\.jpg"):
+        go(replace(asked, seed=1), tmp_path / "s", damaged)
+
+
 def test_fixed_batch_normalisation(task: Task, squares: Dataset, tmp_path: Path, classifier: Path) -> None:
     """Statistics, scales and offsets of the starting weights, bit for bit; all else is trained."""
     fixed = replace(RECIPE, batch_norm="fixed")
@@ -229,6 +243,11 @@ def test_other_data_and_recipes(task: Task, squares: Dataset, tiny: Dataset, tmp
     assert not (tmp_path / "r").exists()
     with pytest.raises(ResnetlabError, match="cifar_resnet8 is for small images; for detection take e.g. resnet18"):
         go(spec(task, name="cifar_resnet8"), tmp_path / "c", squares)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ResnetlabError, match="cannot freeze up to 'layer9'"):
+        go(spec(task, replace(RECIPE, freeze="layer9")), tmp_path / "there", squares)
+    assert list((tmp_path / "there").iterdir()) == []  # nothing is left of what was refused
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_run_is_one_with_its_options(options: Options, squares: Dataset, tmp_path: Path) -> None:

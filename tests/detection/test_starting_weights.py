@@ -78,14 +78,21 @@ def test_torchvisions_resnet(options: Options, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [NAME, "vgg16-narrow32", "vgg16_bn-narrow32"])
 def test_from_a_detector(make: Make, options: Options, tmp_path: Path, name: str) -> None:
-    """The last layers are kept if the class names are the same, in the same order."""
+    """The last layers are kept if the class names are the same, in any order."""
     source = make(name)
     path = saved(source, tmp_path / "d.safetensors")
     network = fresh(options(), name)
     started = start_detector(path, network, ("a", "b", "c"))
     assert started.message.endswith("its last layers are kept, because the class names match")
     assert not changed(source.state_dict(), network)
-    for classes in (("b", "a", "c"), ("a", "b")):
+    network = fresh(options(), name)
+    assert start_detector(path, network, ("c", "a", "b")).message.endswith("are kept, because the class names match")
+    old, new = source.state_dict(), network.state_dict()
+    for part in ("weight", "bias"):
+        assert torch.equal(new[f"regions.cls_score.{part}"], old[f"regions.cls_score.{part}"][[0, 3, 1, 2]])
+        boxes = (*range(4), *range(12, 16), *range(4, 8), *range(8, 12))  # four rows a class, background first
+        assert torch.equal(new[f"regions.bbox_pred.{part}"], old[f"regions.bbox_pred.{part}"][list(boxes)])
+    for classes in (("b", "a", "d"), ("a", "b")):
         network = fresh(options(), name, len(classes))
         new = {key: value.clone() for key, value in network.state_dict().items()}
         started = start_detector(path, network, classes)

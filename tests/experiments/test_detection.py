@@ -1,5 +1,6 @@
 """Tables 7 to 12: the paper's numbers and schedules, rows, and when a difference is more than noise."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from resnetlab.cli.terminal import Terminal
 from resnetlab.detection.cost import cost
 from resnetlab.detection.options import PRESETS, DetectorOptions
 from resnetlab.errors import ResnetlabError
@@ -20,6 +23,7 @@ from resnetlab.networks.architecture import parse
 from resnetlab.paper import detection as paper
 from resnetlab.runs.finished import FinishedRun
 from resnetlab.runs.spec import RunSpec
+from resnetlab.training.resolve import RecipeOptions
 
 IMAGES = 40
 
@@ -180,3 +184,22 @@ def test_tables_by_class_name_their_rule() -> None:
         assert rule in table.note
         assert [row[0] for row in table.rows] == ["ant", "bee"]
     assert len(rows_of(runs, ((paper.BASELINE, False, "baseline"),))) == 2
+
+
+def test_a_plan_of_embedded_scenes_and_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "test"):
+        found = [{"id": k, "image_id": k, "category_id": 1, "bbox": [5, 9, 30, 26]} for k in range(3)]
+        images = [{"id": k, "file_name": f"{k}.png", "width": 60, "height": 50} for k in range(3)]
+        (tmp_path / part).mkdir()
+        for k in range(3):
+            Image.new("RGB", (60, 50), (40 * k, 9, 9)).save(tmp_path / part / f"{k}.png")
+        said = {"images": images, "annotations": found, "categories": [{"id": 1, "name": "ant"}]}
+        (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(said))
+    entry = find("table9")
+    networks, recipe = ("resnet18-narrow16+context",), RecipeOptions(image_size=64)
+    for data in (None, str(tmp_path)):
+        options = Options(data=data, networks=networks, recipe=recipe, dry_run=True, out=tmp_path / "runs")
+        assert entry.make(options, Terminal()).record is None
+        assert "ResNet-18 B with context" in capsys.readouterr().out
+    with pytest.raises(ResnetlabError, match=r"unknown option \+refine"):
+        entry.make(Options(networks=("resnet18+refine",)), Terminal())

@@ -83,6 +83,11 @@ def at_least_one(*groups: object, **options: int | None) -> None:
         at_least_one(*filter(is_dataclass, found.values()), **{k: v for k, v in found.items() if type(v) is int})
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things, e.g. "1 image" or "1,200 images"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def ends_in(option: str, path: Path | None, *suffixes: str) -> None:
     """Refuse a file name with another suffix, or a folder.
 

@@ -1,5 +1,6 @@
 """What `evaluate`, `predict` and `train` do for detection, and `resnetlab detect`."""
 
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -10,8 +11,8 @@ import tyro
 
 from resnetlab.choices import DeviceName
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, complain, ends_in, main_process, print_table, say, watched
-from resnetlab.cli.option_groups import InferenceSettings
+from resnetlab.cli.common import at_least_one, complain, counted, ends_in, main_process, print_table, say, watched
+from resnetlab.cli.option_groups import DetectionSettings
 from resnetlab.errors import ResnetlabError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from resnetlab.tasks.detectors import DetectionSet, Detectors, Measured
 
 PICTURES = 12
-SHOWN = 5  # objects named per image
 LIKELY = 0.5  # least score in pictures and on the terminal
 
 
@@ -40,9 +40,10 @@ def detect(
     score: float = LIKELY,
     detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
     with_: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="MODEL ...", help_behavior_hint="")] = (),
-    settings: InferenceSettings = InferenceSettings(),  # noqa: B008 -- frozen
+    scales: tuple[int, ...] = (),
+    settings: DetectionSettings = DetectionSettings(),  # noqa: B008 -- frozen
 ) -> None:
-    """Find objects in images with a trained detector; `predict` does the same.
+    """Find objects in images with a trained detector. `predict` does it with fewer options.
 
     Args:
         model: A run folder or a model file of detection.
@@ -53,13 +54,20 @@ def detect(
         score: Least score of an object, from 0 to 1.
         detector: Other options of testing, e.g. refine=yes nms=0.5.
         with_: More detectors of the same classes, as an ensemble.
+        scales: Shorter sides in pixels for multi-scale testing.
         settings: How the network is run.
     """
     if not 0 <= score < 1:
         raise ResnetlabError(f"`score={score:g}`: it must be at least 0 and less than 1")
     if any(text.startswith("score=") for text in detector):
         raise ResnetlabError("give the least score as `score`, not as an option of the detector")
-    find((model, *with_), images, Written(out, csv, json), (f"score={score}", *detector), settings)
+    options = (f"score={score}", *detector, *option_of(scales))
+    find((model, *with_), images, Written(out, csv, json), options, settings)
+
+
+def option_of(scales: tuple[int, ...]) -> tuple[str, ...]:
+    """The scales of testing as an option of the detector, if any are given."""
+    return (f"scales={','.join(map(str, sorted(set(scales))))}",) if scales else ()
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,10 @@ def find(
     images: tuple[Path, ...],
     to: Written,
     options: tuple[str, ...],
-    settings: InferenceSettings,
+    settings: DetectionSettings,
 ) -> None:
     """Find objects in images, and print or write them."""
     at_least_one(settings)
-    if settings.batch_size is not None:
-        raise ResnetlabError("`batch_size` takes no effect in detection: images have sizes of their own")
     from resnetlab.data.boxes import Detections
     from resnetlab.data.preprocessing import read_image
     from resnetlab.files import replacing
@@ -97,6 +103,7 @@ def find(
 
     paths = find_images(images)
     detectors = read_detectors(models, options, settings.device, settings.threads)
+    above = Path(os.path.commonpath([path.parent for path in paths]))
     skipped, drawn_to = set[str](), set[Path]()
     found: dict[str, Detections] = {}
     began = time.perf_counter()
@@ -105,7 +112,8 @@ def find(
         if not (to.csv or to.json):
             say(f"{path}: {_in_words(detections, detectors.classes)}")
         if to.pictures is not None:
-            place = unused(to.pictures / f"{path.stem}.jpg", drawn_to)
+            place = unused(to.pictures / path.relative_to(above).with_suffix(".jpg"), drawn_to)
+            place.parent.mkdir(parents=True, exist_ok=True)
             with replacing(place) as temporary:
                 drawn(read_image(path), detections, detectors.classes).save(temporary, format="jpeg", quality=90)
     seconds = time.perf_counter() - began
@@ -116,8 +124,8 @@ def find(
     places = ", ".join(str(place) for place in (to.csv, to.json, to.pictures) if place)
     count, boxes = len(found), sum(map(len, found.values()))
     say(
-        f"{boxes:,} object{'s' * (boxes != 1)} in {count:,} image{'s' * (count != 1)} in {seconds:.1f} s, "
-        f"{count / seconds:.1f} images/s" + (f": {places}" if places else "")
+        f"{counted(boxes, 'object')} in {counted(count, 'image')} in {seconds:.1f} s, {count / seconds:.1f} images/s"
+        + (f": {places}" if places else "")
     )
     for name in sorted(skipped):
         complain(f"{name} is not a readable image; repair or remove it")
@@ -138,7 +146,7 @@ def read_detectors(
     """
     import torch
 
-    from resnetlab.detection.options import DetectorOptions, parse_options
+    from resnetlab.detection.options import DetectorOptions, parse_test_options
     from resnetlab.models.modelfile import CLASSIFICATION, task_of
     from resnetlab.runs.settings import choose_device
     from resnetlab.tasks.named import detection_task
@@ -150,7 +158,7 @@ def read_detectors(
     for path in paths:
         if path.exists() and task_of(path) == CLASSIFICATION:
             raise ResnetlabError(f"{path} is no detector; `resnetlab predict` takes models for classification")
-    given = parse_options(options)
+    given = parse_test_options(options)
     from resnetlab.tasks.detectors import Detectors
 
     return Detectors.read(paths, given, World.here().device(choose_device(device).type))
@@ -185,14 +193,15 @@ def evaluate_detector(
         seconds = time.perf_counter() - began
     measured = measure(found, len(detectors.classes))
     tell(detectors, images, found, measured)
-    say(f"{len(found.numbers):,} images in {seconds:.1f} s, {len(found.numbers) / seconds:.1f} images/s")
+    say(f"{counted(len(found.numbers), 'image')} in {seconds:.1f} s, {len(found.numbers) / seconds:.1f} images/s")
     if images.skipped:
         complain(
-            f"{len(images.skipped):,} files could not be read and are not counted, {min(images.skipped)} among them"
+            f"{counted(len(images.skipped), 'file')} could not be read, {min(images.skipped)} among them: neither "
+            "images nor boxes are counted"
         )
     if out and main_process:
         write(out, detectors, images, found, measured)
-        say(f"Numbers, detections (CSV and COCO's JSON) and pictures: {out}")
+        say(f"Numbers, detections (CSV and COCO's JSON) and pictures (annotated boxes in yellow): {out}")
 
 
 def evaluation_of_run(folder: Path, settings: "Settings") -> None:
@@ -212,7 +221,7 @@ def tell(detectors: "Detectors", images: "DetectionSet", found: "Found", measure
 
     model, coco = detectors.models[0], measured.coco
     several = f"{len(detectors.models)} detectors together" if len(detectors.models) > 1 else title(model)
-    counts = f"{len(found.numbers):,} images, {_boxes(images):,} boxes"
+    counts = f"{counted(len(found.numbers), 'image')}, {counted(_boxes(found), 'box', 'boxes')}"
     say(f"{several} on {images.dataset.name}, {images.split}: {counts}")
     say(
         f"COCO, 101 points: AP50 {_share(coco.ap50)} %, AP75 {_share(coco.ap75)} %, "
@@ -264,8 +273,10 @@ def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "
     same = known.classes == detectors.classes
     write_coco(folder / "detections.json", by_name, known.image_ids, known.category_ids if same else ())
     values = {key: value for key, value in asdict(measured.coco).items() if not key.startswith("class_")}
-    said: dict[str, Any] = {"model": title(model), "data": known.name, "split": images.split, "about": about(model)}
-    said |= {"images": len(found.numbers), "boxes": _boxes(images), "coco_101_points": values}
+    said: dict[str, Any] = {"model": title(model)} if len(detectors.models) == 1 else {}
+    said |= {"ensemble": [title(each) for each in detectors.models]} if len(detectors.models) > 1 else {}
+    said |= {"data": known.name, "split": images.split, "about": about(model)}
+    said |= {"images": len(found.numbers), "boxes": _boxes(found), "coco_101_points": values}
     said |= {"voc_2007_11_points": measured.voc07_mean, "voc_2010_area": measured.voc10_mean}
     write_json(folder / "metrics.json", said | {"options": asdict(model.options)})
     with table(folder / "per_class.csv", ("class", "boxes", "ap50", "ap", "voc_11_points", "voc_area")) as writer:
@@ -276,15 +287,16 @@ def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "
     pictures = folder / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
+    taken = set[Path]()
     for place, number in enumerate(found.numbers[:PICTURES]):
         likely = found.detections[place].above(LIKELY)
         picture = drawn(images.images.open(number), likely, detectors.classes, found.truth[place])
-        with replacing(pictures / f"{Path(names[number]).stem}.jpg") as temporary:
+        with replacing(unused(pictures / f"{Path(names[number]).stem}.jpg", taken)) as temporary:
             picture.save(temporary, format="jpeg", quality=90)
 
 
 def unused(path: Path, taken: set[Path]) -> Path:
-    """The path, or one with a number where images of one name come from several folders."""
+    """The path, or one with a number where files differ only in their suffixes."""
     found, number = path, 1
     while found in taken:
         number += 1
@@ -294,16 +306,19 @@ def unused(path: Path, taken: set[Path]) -> Path:
 
 
 def _in_words(detections: Any, classes: tuple[str, ...]) -> str:
-    """The likeliest objects of an image."""
-    if not len(detections):
-        return "nothing found"
-    pairs = list(zip(detections.classes.tolist(), detections.scores.tolist(), strict=True))
-    shown = ", ".join(f"{classes[number]} {score:.0%}" for number, score in pairs[:SHOWN])
-    return shown + (f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else "")
+    """How many objects of each class there are in an image, and their scores."""
+    scores: dict[int, list[float]] = {}
+    for number, score in zip(detections.classes.tolist(), detections.scores.tolist(), strict=True):
+        scores.setdefault(number, []).append(score)
+    parts = []
+    for number, each in sorted(scores.items(), key=lambda item: -len(item[1])):
+        several, least = (f" x{len(each)}", f" to {min(each):.0%}") if len(each) > 1 else ("", "")
+        parts.append(f"{classes[number]}{several} ({max(each):.0%}{least})")
+    return ", ".join(parts) or "nothing found"
 
 
-def _boxes(images: "DetectionSet") -> int:
-    return int((~images.truth.ignored).sum())
+def _boxes(found: "Found") -> int:
+    return int((~found.truth.ignored).sum())
 
 
 def _share(value: float | None) -> str:

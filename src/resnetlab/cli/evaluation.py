@@ -32,8 +32,8 @@ class TestData:
     data: str | None = None
     """The data set, by name or path. Default: the model's training data set."""
     split: SplitName | None = None
-    """The images to test on. Default: the test split. For data without a split: the tenth of each class that training
-    holds out, or all images if the model was trained on other data."""
+    """The images to test on. Default: the test split. For data without a split: the tenth that training holds out, or
+    all images if the model is of another library."""
     data_dir: Path | None = None
     """Folder of cifar10 and cifar100, also for downloads. Default: as in training."""
     on_bad: OnBad = "stop"
@@ -87,12 +87,11 @@ def evaluate(
     from resnetlab.models.modelfile import task_of
 
     if task_of(model) == "detection":
-        from resnetlab.cli.detecting import evaluate_detector
+        from resnetlab.cli.detecting import evaluate_detector, option_of
 
         if protocol:
             raise ResnetlabError(f"`protocol={protocol}` takes no effect with a detector; see `detector`")
-        several = (f"scales={','.join(map(str, sorted(set(scales))))}",) if scales else ()
-        evaluate_detector((model, *with_), on, settings, (*detector, *several), out)
+        evaluate_detector((model, *with_), on, settings, (*detector, *option_of(scales)), out)
         return
     if detector or with_:
         name = "detector" if detector else "with"

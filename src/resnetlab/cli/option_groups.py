@@ -20,6 +20,16 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class DetectionSettings:
+    """How a detector is run."""
+
+    device: DeviceName = "auto"
+    """auto uses the GPU if there is one."""
+    threads: int | None = None
+    """CPU threads. Default: one per core."""
+
+
+@dataclass(frozen=True)
 class InferenceSettings:
     """How the network is run."""
 

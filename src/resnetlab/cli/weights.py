@@ -10,7 +10,7 @@ import tyro
 from resnetlab.choices import EngineName, EnginePrecision, Interpolation, Shortcut, Version, ZeroChannels
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
-from resnetlab.cli.option_groups import InferenceSettings
+from resnetlab.cli.option_groups import DetectionSettings, InferenceSettings
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
@@ -162,10 +162,16 @@ def predict_(
     if task_of(model) == "detection":
         from resnetlab.cli.detecting import LIKELY, Written, find
 
-        for name, given in (("top", top), ("engine", engine), ("precision", precision != "auto")):
+        for name, given in (
+            ("top", top),
+            ("engine", engine),
+            ("precision", precision != "auto"),
+            ("batch_size", settings.batch_size),
+        ):
             if given:
-                raise ResnetlabError(f"`{name}` takes no effect with a detector")
-        find((model,), images, Written(out, csv), (f"score={LIKELY}",), settings)
+                raise ResnetlabError(f"`{name}` takes no effect with a detector; see `resnetlab detect --help`")
+        how = DetectionSettings(settings.device, settings.threads)
+        find((model,), images, Written(out, csv), (f"score={LIKELY}",), how)
         return
     if out:
         raise ResnetlabError("`out` is for the pictures of a detector; `csv` takes the classes")

@@ -14,7 +14,6 @@ from resnetlab.data.sources.layouts import Found
 from resnetlab.data.sources.raw_boxes import Annotations, RawBoxes
 
 SAME = 0.9  # IoU of two boxes that are likely of one object
-OVER = 0.5  # pixels; coordinates are often rounded
 TWICE = {"same image twice in a class": "same image twice"}
 
 
@@ -106,7 +105,7 @@ def _boxes(raw: RawBoxes, corners: Float64[np.ndarray, "k 4"], classes: tuple[st
     for kind, wrong in (
         ("box without area", flat),
         ("box outside of the image", outside),
-        ("box over the edge", used & (np.abs(corners - raw.corners) > OVER).any(1)),
+        ("box over the edge", used & raw.over_the_edge(corners)),
         ("tiny box", used & (sizes < THIN).any(1)),
     ):
         for k in np.flatnonzero(wrong).tolist():

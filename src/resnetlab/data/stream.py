@@ -71,6 +71,9 @@ class Stream:
         """Image numbers in the batch of a prepared step."""
         return self._window[step * self.batch_size - self._first + self._places]
 
+    def read(self, step: int) -> None:
+        """Do nothing; images are in memory."""
+
     def close(self) -> None:
         """Do nothing; there are no threads to stop."""
 

@@ -1,9 +1,11 @@
 """A detector with all it takes to use it, in one file; and starting weights for one."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
@@ -93,10 +95,23 @@ def start_detector(source: Path, network: nn.Module, classes: tuple[str, ...]) -
         theirs, own = (getattr(each.options, name) for each in (model, network))
         if theirs != own:
             raise ResnetlabError(f"{source} has the detector's option {name}={theirs}, and here it is {own}")
-    same = model.classes == classes
-    _load(network, model.network.state_dict(), () if same else ("regions.",), source)
+    weights, same = model.network.state_dict(), set(model.classes) == set(classes)
+    if same:
+        weights |= _reordered(weights, [model.classes.index(name) for name in classes])
+    _load(network, weights, () if same else ("regions.",), source)
     kept = "kept, because the class names match" if same else "new, because the classes differ"
     return Started(model.preprocessing, f"starts from the detector {source}; its last layers are {kept}")
+
+
+def _reordered(weights: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
+    """The sibling layers with the classes in another order; the background stays first."""
+    places = torch.tensor([0, *(1 + number for number in order)])
+    found = {}
+    for name, rows in (("cls_score", 1), ("bbox_pred", 4)):
+        for part in ("weight", "bias"):
+            value = weights[key := f"regions.{name}.{part}"]
+            found[key] = value.reshape(-1, rows, *value.shape[1:])[places].flatten(0, 1)
+    return found
 
 
 def _start_from_classifier(source: Path, network: FasterRCNN) -> Started:

@@ -13,6 +13,8 @@ from resnetlab.errors import ResnetlabError, near_matches
 Pooling = Literal["pool", "align"]
 Border = Literal["drop", "keep"]
 Refined = Literal["likeliest", "each-class"]
+ONLY_WITH = {"refined": "refine", "voting": "refine", "canonical": "scales"}
+"""Options that take effect only with another one."""
 AT_TEST = ("test_proposals", "score", "nms", "detections", "refine", "refined", "voting", "scales", "canonical")
 """Options of testing alone: they may differ from those of the training."""
 
@@ -100,7 +102,22 @@ class DetectorOptions:
                 raise ResnetlabError(
                     f"the detector's option {name} is fixed by the training; for a test choose {', '.join(AT_TEST)}"
                 )
-        return replace(self, **other)
+        found = replace(self, **other)
+        found.refuse_unused(other)
+        return found
+
+    def refuse_unused(self, given: Iterable[str]) -> None:
+        """Refuse those of the given options that take no effect.
+
+        Raises:
+            ResnetlabError: names the option, and the one that it needs.
+        """
+        for name in given:
+            if (other := ONLY_WITH.get(name)) and not getattr(self, other):
+                example = "scales=200,400,600" if other == "scales" else f"{other}=yes"
+                raise ResnetlabError(
+                    f"the detector's option {name} takes no effect without {other}; add e.g. {example}"
+                )
 
 
 TORCHVISION: dict[str, Any] = {
@@ -161,6 +178,20 @@ def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
         raise ResnetlabError(f"unknown preset {presets[0]!r}: {near_matches(presets[0], PRESETS)}")
     given = parse_assignments(DetectorOptions, [t for t in texts if not t.startswith("preset=")], "the detector")
     return (PRESETS[presets[0]] if presets else {}) | given
+
+
+def parse_test_options(assignments: Iterable[str]) -> dict[str, Any]:
+    """Options for a test; see `parse_options`.
+
+    Raises:
+        ResnetlabError: likewise, or a preset, which has options of the training.
+    """
+    texts = list(assignments)
+    if any(text.startswith("preset=") for text in texts):
+        raise ResnetlabError(
+            f"a preset has options of the detector's training; for a test give some of {', '.join(AT_TEST)}"
+        )
+    return parse_options(texts)
 
 
 def changed(options: DetectorOptions) -> dict[str, Any]:

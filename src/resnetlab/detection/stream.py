@@ -55,10 +55,13 @@ def read_scene(image: Image.Image, fit: Fit, boxes: Boxes | None = None) -> Scen
     """An image scaled by the fit, with those of its boxes that can be learnt."""
     pixels = fit(image)
     scale = pixels.shape[1] / image.width, pixels.shape[0] / image.height
-    if boxes is not None:
-        boxes = boxes.where(~boxes.ignored)
-        boxes = boxes.moved(boxes.corners * torch.tensor((*scale, *scale)))
-    return Scene(pixels, scale, boxes)
+    return Scene(pixels, scale, None if boxes is None else scaled(boxes, scale))
+
+
+def scaled(boxes: Boxes, scale: tuple[float, float]) -> Boxes:
+    """The boxes that can be learnt, in pixels of an image scaled in width and height."""
+    boxes = boxes.where(~boxes.ignored)
+    return boxes.moved(boxes.corners * torch.tensor((*scale, *scale)))
 
 
 def collate(scenes: Sequence[Scene], preprocessing: Preprocessing, device: torch.device, key: int = 0) -> Images:
@@ -112,6 +115,11 @@ class SceneStream:
 
     def batch(self, step: int) -> tuple[Images, Images]:
         """Augmented images with boxes for step `step`, counted from 0: the network's input, and the targets."""
+        images = collate(self.read(step), self.preprocessing, self.device, self._key(step))
+        return images, images
+
+    def read(self, step: int) -> list[Scene]:
+        """The scaled and flipped images of a step, from the threads."""
         for early in [k for k in self._begun if not step <= k < step + AHEAD]:
             for future in self._begun.pop(early):
                 future.cancel()
@@ -121,8 +129,7 @@ class SceneStream:
         began = time.perf_counter()
         scenes = [future.result() for future in self._begun.pop(step)]
         self.waiting.seconds += time.perf_counter() - began
-        images = collate(scenes, self.preprocessing, self.device, self._key(step))
-        return images, images
+        return scenes
 
     def close(self) -> None:
         """Stop the threads."""

@@ -221,7 +221,7 @@ class Experiment:
         """
         at = self.scale(options.scale or "digits")
         data = DataSource(options.data or at.data, options.data_dir or Path("data"))
-        rows = [self._row(text, options, at) for text in options.networks or at.networks]
+        rows = [self.row(text, options) for text in options.networks or at.networks]
         repeats = max(Counter(rows).values())
         varied = {name for variant in at.variants for name in variant}
         if given := varied & parse_fields(options.recipe.fields).keys():
@@ -238,9 +238,13 @@ class Experiment:
                 found[spec.folder_name] = spec
         return found
 
-    def _row(self, text: str, options: Options, at: Scale) -> tuple[Architecture, Task]:
-        """The network and the task of a row, e.g. `resnet50+context`."""
-        name, *words = text.split("+")
+    def row(self, text: str, options: Options) -> tuple[Architecture, Task]:
+        """The network and the task of a row, e.g. `resnet50+context`.
+
+        Raises:
+            ResnetlabError: an unknown network or option.
+        """
+        at, (name, *words) = self.scale(options.scale or "digits"), text.split("+")
         return self.network(name, options.narrow, at.narrow), self.task(words, at)
 
     def protocol_for(self, crop_size: int) -> ProtocolName | None:

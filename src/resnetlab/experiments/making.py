@@ -35,8 +35,8 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
         ResnetlabError: the data cannot be read, or options do not fit the experiment.
     """
     options = experiment.settled(options)
-    for name in options.networks:
-        experiment.network(name)
+    for text in options.networks:
+        experiment.row(text, options)
     source, dataset, numbers = _data(experiment, options, listener)
     specs = experiment.specs(replace(options, data=source), numbers.train)
     protocol = experiment.protocol_for(min(spec.recipe.crop_size for spec in specs.values()))

@@ -11,7 +11,7 @@ import torch
 
 from resnetlab.choices import ProtocolName
 from resnetlab.data.dataset import Dataset
-from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
+from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnetlab.evaluation.protocol import CROP, RELATIVE_COST
 from resnetlab.networks.architecture import Architecture, check_image_size
 from resnetlab.networks.measure import parameter_count
@@ -19,7 +19,7 @@ from resnetlab.report.record import Table
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training import named_recipes
-from resnetlab.training.batches import image_shape, prepare
+from resnetlab.training.batches import Reading, fit_of, image_shape
 from resnetlab.training.loop import descend, objective, start
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Recipe
@@ -198,9 +198,9 @@ def _measure(spec: RunSpec, numbers: Counted, size: int, device: torch.device) -
 def _reading(spec: RunSpec, dataset: Dataset, device: torch.device) -> float:
     """Seconds per image for reading training batches from files."""
     recipe = spec.recipe
-    fit = Fit.square(recipe.test_resize, recipe.crop_size)
-    usual = Preprocessing.by_channel(fit, IMAGENET_MEAN, IMAGENET_STD)  # the mean image does not exist before a run
-    stream: Any = prepare(dataset, recipe, 0, device, usual).training
+    # the mean image does not exist before a run
+    usual = Preprocessing.by_channel(fit_of(dataset, recipe), IMAGENET_MEAN, IMAGENET_STD)
+    stream = spec.task.prepare(dataset, recipe, 0, device, usual, Reading()).training
     steps = iter(range(1 << 30))
     try:
         return _seconds(lambda: stream.read(next(steps)), torch.device("cpu")) / recipe.batch_size

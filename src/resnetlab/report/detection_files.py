@@ -64,13 +64,16 @@ def write_coco(
 def drawn(
     image: Image.Image, detections: Detections, classes: Sequence[str], truth: Boxes | None = None
 ) -> Image.Image:
-    """The image with what was found, and below it in yellow, thin, the annotated boxes."""
+    """The image with what was found, and below it in yellow, thin, the annotated boxes with their classes."""
     picture = image.convert("RGB")
     draw = ImageDraw.Draw(picture)
     side = max(picture.size)
     width, font = max(1, side // 300), ImageFont.load_default(max(10, side // 45))
-    for corners in truth.corners.tolist() if truth is not None else ():
+    known = [] if truth is None else zip(truth.corners.tolist(), truth.classes.tolist(), strict=True)
+    for corners, number in known:
         draw.rectangle(corners, outline=TRUE_BOX, width=width)
+        where = corners[0] + 2 * width, corners[3] - 2 * width
+        draw.text(where, classes[number], fill=TRUE_BOX, font=font, anchor="ls")
     for corners, number, score in reversed(list(_rows(detections))):
         colour = COLOURS[number % len(COLOURS)]
         draw.rectangle(corners, outline=colour, width=2 * width)

@@ -57,6 +57,7 @@ class RunFolder:
         known = path / "config.json"
         if path.is_dir() and not known.exists() and any(p.name != ".lock" for p in path.iterdir()):
             raise ResnetlabError(f"{path} is not empty and not a run folder; give another folder with `out`")
+        is_new, made = not known.exists(), [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock", timeout=WAIT_FOR_LOCK_SECONDS)
         try:
@@ -71,6 +72,10 @@ class RunFolder:
             else:
                 write_json(known, config)
             yield cls(path, config)
+        except ResnetlabError:
+            if is_new and not (path / "log.jsonl").exists():  # refused before the first step: leave nothing behind
+                _remove(path, made)
+            raise
         finally:
             lock.release()
 
@@ -256,6 +261,16 @@ def _read_json(path: Path) -> Line:
     if not isinstance(content, dict):
         raise ResnetlabError(f"{path} is damaged: it is not a JSON object")
     return content
+
+
+def _remove(path: Path, made: list[Path]) -> None:
+    """Remove what a run wrote before it was refused, and the folders that it made."""
+    for each in path.iterdir():
+        each.unlink()
+    for folder in made:
+        if any(folder.iterdir()):  # another run's is beside it
+            break
+        folder.rmdir()
 
 
 def _append(path: Path, line: Line) -> None:

@@ -1,6 +1,7 @@
 """The outcome of a run: metrics of each split, the best network, the model file, the result."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -63,18 +64,19 @@ def save_model(
 
 def finish(
     spec: RunSpec, record: RunFolder, state: State, batches: Batches, dataset: Dataset, points: list[Line]
-) -> list[str]:
-    """Write the model file, and the result, which marks the run as finished. Returns messages for the user."""
+) -> Iterator[str]:
+    """Write the model file, and the result, which marks the run as finished. Yields messages for the user."""
     recipe, best, chosen = spec.recipe, best_point(points, spec.task), points[-1]
-    protocol, headline, messages = PROTOCOL[recipe.keep], spec.task.headline, list[str]()
+    protocol, headline = PROTOCOL[recipe.keep], spec.task.headline
     if recipe.exact_statistics:
+        yield "computing exact batch-norm statistics from training images, and testing with them"
         with torch.compiler.set_stance("force_eager"):
             frozen = frozen_parts(state.tested, recipe)
             set_exact_statistics(state.tested, batches.calibration(), frozen=frozen)
             chosen = chosen | test_all(spec.task, state.tested, batches)
         protocol += ", exact batch-norm statistics"
         exact = f"{chosen[f'test_{headline.name}']:.2f} {headline.unit}".strip()
-        messages.append(f"with exact batch-norm statistics the test {headline.name} is {exact}")
+        yield (f"with exact batch-norm statistics the test {headline.name} is {exact}")
     if recipe.keep == "best" and best is not None:
         chosen = best
         record.keep_best_model()
@@ -82,18 +84,17 @@ def finish(
         save_model(spec, record, state, batches, chosen)
     if state.step < recipe.iterations:
         reason = f"{recipe.patience} reports without a better validation {headline.name}"
-        messages.append(f"ended early at step {state.step:,}: {reason}")
+        yield (f"ended early at step {state.step:,}: {reason}")
     skipped = sorted(gathered(batches.waiting.skipped))
     if skipped:
         files = f"{len(skipped):,} unreadable file{'s' * (len(skipped) > 1)}"
-        messages.append(f"{files} skipped, {skipped[0]}{' among them' * (len(skipped) > 1)}")
+        yield (f"{files} skipped, {skipped[0]}{' among them' * (len(skipped) > 1)}")
     result = {"protocol": protocol, **_numbers(spec.task, chosen, best)}
     result |= {"ended_at": state.step} if state.step < recipe.iterations else {}
     result |= {"unreadable": skipped} if skipped else {}
     result |= {"test_images": _readable(dataset.test, set(skipped)), "warmed_up_at": state.warmed_up_at}
     record.finish(result | _stamp(state))
     record.log("finished")
-    return messages
 
 
 def _numbers(task: Task, chosen: Line, best: Line | None) -> Line:

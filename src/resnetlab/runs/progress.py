@@ -1,6 +1,7 @@
 """Progress and speed of a run."""
 
 import time
+from collections import deque
 from dataclasses import dataclass
 
 from resnetlab.data.photos import Waiting
@@ -8,7 +9,7 @@ from resnetlab.tasks.task import Metric
 from resnetlab.training.recipe import Recipe
 
 MEASURED_OVER_SECONDS = 2.0
-SMOOTHED, FRESH = 0.7, 0.3  # weights of older measurements and of a new one
+REMEMBERED = 10  # measurements that the remaining time is computed from
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Meter:
         self.recipe = recipe
         self.waiting = waiting
         self.text = ""
-        self._step_seconds: float | None = None
+        self._measured: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
+        self._starting = True  # the first measurement has start-up and compilation in it
         self._report_seconds = 0.0
         self._since = time.perf_counter()
         self._waited = waiting.seconds
@@ -63,9 +65,11 @@ class Meter:
         self._steps += 1
         seconds = time.perf_counter() - self._since
         if seconds > MEASURED_OVER_SECONDS:
-            each = seconds / self._steps
-            self._step_seconds = each if self._step_seconds is None else SMOOTHED * self._step_seconds + FRESH * each
-            self.text = f"{self.recipe.batch_size / each:,.0f} images/s"
+            if self._starting and self._measured:
+                self._measured.clear()
+                self._starting = False
+            self._measured.append((seconds, self._steps))
+            self.text = f"{self.recipe.batch_size * self._steps / seconds:,.0f} images/s"
             if not self.recipe.resident:
                 self.text += f", {(self.waiting.seconds - self._waited) / seconds:.0%} of the time waiting for them"
             if self.waiting.skipped:
@@ -80,10 +84,11 @@ class Meter:
 
     def left(self, step: int) -> float | None:
         """Seconds to the end, including reports."""
-        if self._step_seconds is None:
+        if not self._measured:
             return None
+        each = sum(seconds for seconds, _ in self._measured) / sum(count for _, count in self._measured)
         steps = self.recipe.iterations - step
-        return steps * self._step_seconds + steps / self.recipe.report_every * self._report_seconds
+        return steps * each + steps / self.recipe.report_every * self._report_seconds
 
     def restart(self) -> None:
         """Restart the measurement."""

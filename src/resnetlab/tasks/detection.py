@@ -1,7 +1,7 @@
 """Object detection (Appendices A and B): Faster R-CNN on the architecture."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from resnetlab.data.boxes import Boxes, Detections
 from resnetlab.data.dataset import Dataset, Files, Split
 from resnetlab.data.preprocessing import Preprocessing
+from resnetlab.data.reading import read_each
 from resnetlab.detection.images import Images
 from resnetlab.detection.model import DETECTION, save_detector, start_detector
 from resnetlab.detection.network import LOSSES, FasterRCNN, detector
 from resnetlab.detection.options import DetectorOptions
-from resnetlab.detection.stream import SceneStream, collate, picture, read_scene, scenes_of
+from resnetlab.detection.stream import SceneStream, collate, picture, read_scene, scaled, scenes_of
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.average_precision import coco_summary
 from resnetlab.networks.architecture import Architecture
@@ -114,10 +115,14 @@ def prepare_scenes(
     def calibration() -> Iterator[Images]:
         every = np.unique(np.linspace(0, len(train) - 1, min(CALIBRATED_ON, len(train))).astype(int))
         for start in range(world.rank * recipe.batch_size, len(every), world.size * recipe.batch_size):
-            some = every[start : start + recipe.batch_size].tolist()
-            assert train.boxes is not None  # noqa: S101
-            scenes = [read_scene(train.open(k), preprocessing.fit, train.boxes[k]) for k in some]
-            yield collate(scenes, preprocessing.to(device), device, start)
+            some = train[torch.from_numpy(every[start : start + recipe.batch_size])]
+            assert some.boxes is not None  # noqa: S101
+            cut = partial(read_scene, fit=preprocessing.fit)
+            on_bad, boxes = reading.on_bad, some.boxes
+            read = list(read_each(some, cut, reading.workers, on_bad, skipped))
+            scenes = [replace(scene, boxes=scaled(boxes[k], scene.scale)) for k, scene in read]
+            if scenes:
+                yield collate(scenes, preprocessing.to(device), device, start)
 
     def test(split: Split) -> Callable[[], Iterator[Batch]]:
         assert isinstance(split, Files)  # noqa: S101

@@ -27,7 +27,9 @@ def task_named(name: TaskName, assignments: Sequence[str] = (), recipe: str = ""
     given = parse_options(assignments)
     is_preset = any(text.startswith("preset=") for text in assignments)
     usual = {} if is_preset else PRESETS[USUAL_PRESET.get(recipe, "small")]
-    return detection_task(DetectorOptions(**{**usual, **given}))
+    options = DetectorOptions(**{**usual, **given})
+    options.refuse_unused(given)
+    return detection_task(options)
 
 
 def task_of_run(config: Mapping[str, Any]) -> Task:

@@ -52,6 +52,9 @@ class Training(Protocol):
     def batch(self, step: int) -> tuple[Inputs, Inputs]:
         """The network's input images, and targets."""
 
+    def read(self, step: int) -> Any:
+        """What is read from files for a step."""
+
     def close(self) -> None:
         """Stop the threads, if any."""
 
@@ -144,7 +147,7 @@ def choose_preprocessing(
     Raises:
         ResnetlabError: grey images with `normalise=imagenet`, or no mean image.
     """
-    fit = _fit(dataset, recipe)
+    fit = fit_of(dataset, recipe)
     if given is not None:
         fits = given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
         mean = given.mean if fits else given.mean.mean((1, 2), keepdim=True)
@@ -172,7 +175,7 @@ def save_mean(dataset: Dataset, recipe: Recipe, path: Path, workers: int | None)
     some = np.linspace(0, len(dataset.train) - 1, min(MEAN_OF, len(dataset.train))).astype(int)
     split = dataset.train[torch.from_numpy(some)]
     total, count = torch.zeros((), dtype=torch.float64), 0
-    for pixels, _ in fitted_batches(split, _fit(dataset, recipe), FILES_TESTED_AT_A_TIME, workers, "skip"):
+    for pixels, _ in fitted_batches(split, fit_of(dataset, recipe), FILES_TESTED_AT_A_TIME, workers, "skip"):
         total = total + pixels.sum(0, dtype=torch.int64)
         count += len(pixels)
     if not count:
@@ -237,7 +240,8 @@ def _photo_stream(
     )
 
 
-def _fit(dataset: Dataset, recipe: Recipe) -> Fit:
+def fit_of(dataset: Dataset, recipe: Recipe) -> Fit:
+    """How images are scaled and cropped for tests."""
     if recipe.crop == "whole":
         return Fit.uncropped(recipe.crop_size, recipe.longest)
     if (shape := dataset.image_shape) is None:

@@ -134,13 +134,15 @@ RECIPES = {
         DETECTION_FINETUNE,
         DETECTION,
         replace(
-            DETECTION.scaled(1000),
+            DETECTION.scaled(1200),
             name="digit-scenes",
+            learning_rate=0.05,
+            ramp_up=100,
             crop_size=160,
             longest=192,
             batch_size=4,
             flip=False,
-            report_every=500,
+            report_every=600,
         ),
     )
 }

@@ -52,8 +52,8 @@ def list_annotated(source: Path) -> Dataset:
         return _together(source, years)
     found = read_annotations(source)
     _refuse_wrong(found, source)
-    dropped: Counter[str] = Counter()
-    parts = {split: _files(raw, dropped) for split, raw in found.splits.items()}
+    changed: Counter[str] = Counter()
+    parts = {split: _files(raw, changed) for split, raw in found.splits.items()}
     if found.is_split:
         note = f"split by {found.split_by}: {', '.join(str(split) for split in parts)}"
         test, validation = parts.get("test") or parts["validation"], parts.get("validation")
@@ -61,13 +61,13 @@ def list_annotated(source: Path) -> Dataset:
     else:
         note = f"no split found: {TEST_SHARE:.0%} of the images held out for testing, chosen by a hash of the path"
         (train, test), validation = _held_out(_joined(list(parts.values())), source), None
-    dataset = Dataset(source.resolve().stem, found.classes, train, test, validation, note + _told(dropped))
+    dataset = Dataset(source.resolve().stem, found.classes, train, test, validation, note + _told(changed))
     return replace(dataset, category_ids=found.category_ids, image_ids=found.image_ids)
 
 
 def _together(source: Path, years: Sequence[Path]) -> Dataset:
     """Pascal VOC of several years: `train` and `val` of all for training, and all `test` lists."""
-    dropped: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
     trained, tested, classes = list[Files](), list[Files](), tuple[str, ...]()
     for folder in years:
         found = read_annotations(folder)
@@ -76,7 +76,7 @@ def _together(source: Path, years: Sequence[Path]) -> Dataset:
             raise ResnetlabError(f"{folder} has other classes than {years[0]}; give the path of one")
         classes = found.classes
         for split, raw in found.splits.items():
-            part = _files(raw, dropped)
+            part = _files(raw, changed)
             named = tuple(replace(file, name=f"{folder.name}/{file.name}") for file in part.files)
             (tested if split == "test" else trained).append(replace(part, files=named))
     if not (trained and tested):
@@ -84,7 +84,7 @@ def _together(source: Path, years: Sequence[Path]) -> Dataset:
             f"{source}: no year has both ImageSets/Main/trainval.txt and test.txt; give the path of one"
         )
     names = ", ".join(folder.name for folder in years)
-    note = f"trained on train and val of {names}, tested on test" + _told(dropped)
+    note = f"trained on train and val of {names}, tested on test" + _told(changed)
     return Dataset(source.resolve().stem, classes, _joined(trained), _joined(tested), None, note)
 
 
@@ -96,13 +96,9 @@ def _refuse_wrong(found: Annotations, source: Path) -> None:
         raise ResnetlabError(f"{source}, {first.kind}: {first.file}{detail}; {KINDS[first.kind][1]}{others}")
 
 
-def _told(dropped: Counter[str]) -> str:
-    """What was dropped, for the note of the data set."""
-    told = (
-        f"; {count:,} box{'es' * (count > 1)} {kind} dropped, see check-data"
-        for kind, count in dropped.items()
-        if count
-    )
+def _told(changed: Counter[str]) -> str:
+    """What was changed, for the note of the data set."""
+    told = (f"; {count:,} box{'es' * (count > 1)} {what}, see check-data" for what, count in changed.items() if count)
     return "".join(told)
 
 
@@ -140,12 +136,14 @@ def _untrained(found: Annotations) -> Iterator[Finding]:
             yield Finding("class never in training", found.classes[k], f"{count[k]:,} boxes in {split}")
 
 
-def _files(raw: RawBoxes, dropped: Counter[str]) -> Files:
-    """A split with its boxes, clipped; boxes without area are dropped and counted."""
+def _files(raw: RawBoxes, changed: Counter[str]) -> Files:
+    """A split with its boxes, clipped; boxes without area are dropped. What was changed is counted."""
     corners, flat = raw.clipped(raw.limits()), raw.flat
     outside = ((corners[:, 2:] <= corners[:, :2]).any(1)) & ~flat
-    dropped.update({"without area": int(flat.sum()), "outside of the image": int(outside.sum())})
     kept = ~(flat | outside)
+    cut = int((kept & raw.over_the_edge(corners)).sum())
+    changed.update({"without area dropped": int(flat.sum()), "outside of the image dropped": int(outside.sum())})
+    changed.update({"over the edge clipped": cut})
     boxes = Boxes(
         torch.from_numpy(corners[kept]).float(),
         torch.from_numpy(raw.classes[kept]),

@@ -17,7 +17,7 @@ from resnetlab.data.sources.digits import digits
 
 NAME = "digit-scenes"
 WIDTH, HEIGHT = 192, 160
-TRAIN, TEST = 400, 100
+TRAIN, TEST = 1000, 100
 MOST = 4  # digits in a scene
 SIDES = 28, 96  # pixels, of the square that a digit is scaled to
 SQUEEZE = 0.8, 1.2  # of its width
@@ -31,7 +31,7 @@ Box = tuple[int, int, int, int]
 
 
 def digit_scenes() -> Dataset:
-    """400 training and 100 test scenes of 192x160 pixels with 1 to 4 digits, 28 to 96 pixels high.
+    """1,000 training and 100 test scenes of 192x160 pixels with 1 to 4 digits, 28 to 96 pixels high.
 
     Boxes are tight around the ink.
     """

@@ -13,6 +13,7 @@ from resnetlab.data.findings import Finding
 from resnetlab.errors import ResnetlabError
 
 Form = Literal["VOC", "COCO"]
+OVER = 0.5  # pixels; coordinates are often rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,10 @@ class RawBoxes:
     def clipped(self, limits: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "k 4"]:
         """The corners, clipped to the images; a box outside of its image gets no area."""
         return self.corners.clip(0, np.tile(limits[self.image], 2))
+
+    def over_the_edge(self, clipped: Float64[np.ndarray, "k 4"]) -> Bool[np.ndarray, "k"]:
+        """Whether clipping moves a corner by more than rounding does."""
+        return np.asarray((np.abs(clipped - self.corners) > OVER).any(1))
 
     def show(self, box: int) -> str:
         """A box as the file has it, without its class."""

@@ -71,12 +71,21 @@ def read_voc(source: Path) -> Annotations:
 
 
 def _layout(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of annotations and images; only those with an XML file count."""
+    """The folders of annotations and images; only those with an XML file count.
+
+    Raises:
+        ResnetlabError: one of VOC's two folders is there, and the other or its files are not.
+    """
     for annotations, images in ((folder / a, folder / b) for a, b in FOLDERS):
         if annotations.is_dir() and images.is_dir():
             with os.scandir(annotations) as entries:
                 if any(entry.name.endswith(".xml") for entry in entries):
                     return annotations, images
+    annotations, images = (folder / name for name in FOLDERS[0])
+    if annotations.is_dir() and any(annotations.glob("*.xml")):
+        raise ResnetlabError(f"{annotations} has .xml files, but {images} with their images is missing")
+    if annotations.is_dir() and images.is_dir():
+        raise ResnetlabError(f"{annotations} has no .xml files; expected one for each image in {images}")
     return None
 
 
