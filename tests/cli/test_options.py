@@ -161,7 +161,7 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (DETECT, "detector", ("detections=3",), TAKES_EFFECT),
     (DETECT, "with", ("other.safetensors",), TAKES_EFFECT),
     (DETECT, "device", ("cuda",), REFUSED),
-    (DETECT, "batch-size", ("1",), REFUSED),
+    (DETECT, "scales", ("64", "128"), TAKES_EFFECT),
     (DETECT, "threads", ("3",), TAKES_EFFECT),
     (PREDICT, "out", ("pictures",), REFUSED),  # of a detector only
     (PREDICT, "csv", ("p.csv",), TAKES_EFFECT),

@@ -186,7 +186,10 @@ def test_tables_by_class_name_their_rule() -> None:
     assert len(rows_of(runs, ((paper.BASELINE, False, "baseline"),))) == 2
 
 
-def test_a_plan_of_embedded_scenes_and_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("embedded", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_plan_of_embedded_scenes_and_of_a_folder(
+    embedded: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for part in ("train", "test"):
         found = [{"id": k, "image_id": k, "category_id": 1, "bbox": [5, 9, 30, 26]} for k in range(3)]
         images = [{"id": k, "file_name": f"{k}.png", "width": 60, "height": 50} for k in range(3)]
@@ -197,9 +200,9 @@ def test_a_plan_of_embedded_scenes_and_of_a_folder(tmp_path: Path, capsys: pytes
         (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(said))
     entry = find("table9")
     networks, recipe = ("resnet18-narrow16+context",), RecipeOptions(image_size=64)
-    for data in (None, str(tmp_path)):
-        options = Options(data=data, networks=networks, recipe=recipe, dry_run=True, out=tmp_path / "runs")
-        assert entry.make(options, Terminal()).record is None
-        assert "ResNet-18 B with context" in capsys.readouterr().out
+    data = None if embedded else str(tmp_path)
+    options = Options(data=data, networks=networks, recipe=recipe, dry_run=True, out=tmp_path / "runs")
+    assert entry.make(options, Terminal()).record is None
+    assert "ResNet-18 B with context" in capsys.readouterr().out
     with pytest.raises(ResnetlabError, match=r"unknown option \+refine"):
         entry.make(Options(networks=("resnet18+refine",)), Terminal())

@@ -55,7 +55,12 @@ def test_studies_share_their_runs() -> None:
         inspections()["overfit"].specs(Options(recipe=RecipeOptions(fields=("images=100",))))
 
 
-@pytest.mark.parametrize("name", ["figure7", "lesions", "refinement", "landscape"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", ["figure7", "lesions", *(pytest.param(name, marks=SLOW) for name in ("refinement", "landscape"))]
+)
 def test_a_study_from_nothing(
     command: Command,
     tmp_path: Path,
@@ -115,7 +120,8 @@ def test_analyse_runs_of_ones_own_photographs(
     assert "30 training images for this; the norm of gradients needs at least 32" in error
 
 
-@pytest.mark.parametrize("only", [("figure7", "landscape"), pytest.param(NAMES, marks=pytest.mark.slow)], ids=len)
+@pytest.mark.slow
+@pytest.mark.parametrize("only", [("figure7", "landscape"), NAMES], ids=len)
 def test_analyse_a_run_alone_and_two_together(
     command: Command,
     tmp_path: Path,

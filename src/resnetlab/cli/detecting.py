@@ -128,7 +128,8 @@ def find(
         + (f": {places}" if places else "")
     )
     for name in sorted(skipped):
-        complain(f"{name} is not a readable image; repair or remove it")
+        is_there = Path(name).exists()
+        complain(f"{name} is not a readable image; repair or remove it" if is_there else f"{name} does not exist")
     if skipped:
         raise ResnetlabError(f"{len(skipped):,} of {len(paths):,} files could not be read; they are named above")
 

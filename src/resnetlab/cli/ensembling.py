@@ -48,6 +48,10 @@ def ensemble_(
     from resnetlab.report.record import Table
 
     for path in scores:
+        if path.is_dir() and (path / "detections.json").exists():
+            raise ResnetlabError(
+                f"{path} has boxes, not scores; `resnetlab evaluate MODEL --with ...` tests several detectors together"
+            )
         if path.is_dir() and task_of(path) == "detection":
             raise ResnetlabError(
                 f"{path} is a detector; `resnetlab evaluate {path} --with ...` tests several together"

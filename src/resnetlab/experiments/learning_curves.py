@@ -41,12 +41,21 @@ def experiment_figure(runs: Sequence[FinishedRun], title: str, by_split: bool = 
 
 
 def run_figure(run: FinishedRun) -> Figure:
-    """All curves of one run; the y axis ignores their first tenth."""
+    """All curves of one run, with a plot of its own for the loss where training has another metric than tests.
+
+    The y axis ignores the first tenth.
+    """
     title = f"{run.architecture.title} on {run.data}, recipe {run.recipe['name']}"
     splits = tuple(split for split in SPLITS if f"{split}_{run.metric.name}" in run.curve[-1])
+    several = (splits,) if run.metric_on("train") == run.metric else (splits, ("train",))
+    return Figure(title, tuple(_panel([run], each, "", _highest(run, each)) for each in several), share=False)
+
+
+def _highest(run: FinishedRun, splits: Sequence[str]) -> float:
+    """The top of the y axis of these splits."""
     highest = max(max(run.at(split)[len(run.curve) // 10 :]) for split in splits)
-    top = min(100.0, 10.0 * math.ceil(highest / 10 + 0.1)) if run.metric.unit == "%" else 1.1 * highest
-    return Figure(title, (_panel([run], splits, "", top),))
+    in_percent = run.metric_on(splits[0]).unit == "%"
+    return min(100.0, 10.0 * math.ceil(highest / 10 + 0.1)) if in_percent else 1.1 * highest
 
 
 def _panel(
@@ -70,7 +79,8 @@ def _panel(
     if paper:
         whole = "the paper's" if paper == 1 else f"the paper's, {CIFAR.iterations:,} iterations scaled to these"
         legend.append((whole, GREY, "paper"))
-    label = in_words(runs[0].metric).replace(" %", " (%)")
+    metric = runs[0].metric_on(splits[0])
+    label = in_words(metric, SPLITS["train"] if metric != runs[0].metric else "").replace(" %", " (%)")
     return Panel(title, name, label, tuple(lines), legend=tuple(legend), right=last / unit, top=top)
 
 

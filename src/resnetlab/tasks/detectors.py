@@ -46,9 +46,14 @@ class Detectors:
         for other in others:
             one, two = first.preprocessing, other.preprocessing
             same = one.fit == two.fit and torch.equal(one.mean, two.mean) and torch.equal(one.std, two.std)
-            if first.classes != other.classes or not same:
-                what = "preprocessing" if first.classes == other.classes else "classes"
-                raise ResnetlabError(f"the detectors differ in their {what}, so they cannot be one ensemble")
+            if first.classes != other.classes:
+                raise ResnetlabError("the detectors differ in their classes, so they cannot be one ensemble")
+            if not same:
+                sides = f": shorter sides of {min(one.fit.resize)} and {min(two.fit.resize)} pixels"
+                what = sides if one.fit != two.fit else ": mean or standard deviation of pixels"
+                raise ResnetlabError(
+                    f"the detectors differ in their preprocessing, so they cannot be one ensemble{what}"
+                )
 
     @classmethod
     def read(cls, paths: Sequence[Path], options: dict[str, Any], device: torch.device) -> "Detectors":

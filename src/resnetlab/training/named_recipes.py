@@ -142,7 +142,7 @@ RECIPES = {
             longest=192,
             batch_size=4,
             flip=False,
-            report_every=600,
+            report_every=200,
         ),
     )
 }
