@@ -50,7 +50,7 @@ def ensemble_(
     for path in scores:
         if path.is_dir() and (path / "detections.json").exists():
             raise ResnetlabError(
-                f"{path} has boxes, not scores; `resnetlab evaluate MODEL --with ...` tests several detectors together"
+                f"{path} has boxes, not scores; `resnetlab evaluate MODEL --with ...` tests detectors together"
             )
         if path.is_dir() and task_of(path) == "detection":
             raise ResnetlabError(
