@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from archives import unpack
 from hypothesis import settings
 from PIL import Image
+from servers import serving
 from torch import nn
 
 from resnetlab.analysis.structure import compared_structure
@@ -43,6 +44,13 @@ def bccd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bccd")
     unpack(archive, folder)
     return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the files in the test's folder; `Ranges.seen` has the requests."""
+    with serving(tmp_path) as address:
+        yield address
 
 
 @pytest.fixture

@@ -132,6 +132,6 @@ def test_torchrun_style_training_from_weights_by_name(
     assert list(Path("tuned/tensorboard").glob("events*"))
     assert command(*arguments[:5], "--network", "cifar_resnet14") == 2
     assert "whose name is cifar_resnet8, not cifar_resnet14" in capsys.readouterr().err
-    assert command("train", "--data", "photos") == 2
+    assert command("train", "--data", "digits") == 2
     assert "give a network by name" in capsys.readouterr().err
     assert command(*arguments, "--epochs", "2", "--iterations", "2") == 2

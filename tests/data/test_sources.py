@@ -3,12 +3,8 @@
 import io
 import pickle
 import tarfile
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from hashlib import md5
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from servers import Ranges
 from sklearn.datasets import load_digits
 
 from resnetlab.data.dataset import Dataset, Pixels, pixel_dataset
@@ -165,36 +162,6 @@ def test_a_pickle_that_would_run_code_is_refused(miniature, tmp_path: Path) -> N
     with pytest.raises(ResnetlabError, match="would run pathlib"):
         load_cifar(cifar, folder.parent)
     assert not marker.exists()
-
-
-class Ranges(SimpleHTTPRequestHandler):
-    """A file server that knows Range, and keeps the requests it saw."""
-
-    seen: list[str | None]
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.seen.append(asked)
-        content = Path(self.translate_path(self.path)).read_bytes()
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        self.wfile.write(content[start:])
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    Ranges.seen = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path))) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}/"
-        http.shutdown()
-        thread.join()
 
 
 def test_download_once(miniature, server: str) -> None:

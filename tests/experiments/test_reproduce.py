@@ -65,6 +65,7 @@ def test_interrupted_it_leaves_no_process_and_goes_on(tmp_path: Path, number: si
     assert len(list(out.glob("*/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_from_start_to_tables(command: Command, capsys: Captured) -> None:
     assert command("reproduce", "table5", *SMALL, "--networks", "resnet18-A", "resnet18-A", "plain18") == 0
     text = " ".join(capsys.readouterr().out.split())

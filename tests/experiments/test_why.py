@@ -59,7 +59,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "name", ["figure7", "lesions", *(pytest.param(name, marks=SLOW) for name in ("refinement", "landscape"))]
+    "name", ["figure7", *(pytest.param(name, marks=SLOW) for name in ("lesions", "refinement", "landscape"))]
 )
 def test_a_study_from_nothing(
     command: Command,

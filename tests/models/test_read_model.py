@@ -54,7 +54,7 @@ def test_what_holds_no_network(tmp_path: Path) -> None:
             read_model(path)
         assert str(path) in str(caught.value)
 
-    refused(tmp_path / "absent", "does not exist; expected a model file, a run folder, or a file of weights")
+    refused(tmp_path / "absent", "does not exist; expected a model file, a run folder, a file of weights, or a")
     refused(tmp_path, "is neither a finished run nor a folder with .*; name the file of weights")
     (tmp_path / "m.onnx").write_bytes(b"x")
     refused(tmp_path / "m.onnx", "is an ONNX file")

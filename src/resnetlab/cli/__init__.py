@@ -18,6 +18,7 @@ def main() -> None:
         ensembling,
         evaluation,
         networks,
+        published,
         reproduce,
         train,
         weights,

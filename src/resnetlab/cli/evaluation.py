@@ -85,7 +85,9 @@ def evaluate(
     """
     at_least_one(settings)
     from resnetlab.models.modelfile import task_of
+    from resnetlab.models.published import located
 
+    model = located(model)
     if task_of(model) == "detection":
         from resnetlab.cli.detecting import evaluate_detector, option_of
 

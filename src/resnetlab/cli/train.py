@@ -1,5 +1,6 @@
 """`resnetlab train`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +10,23 @@ from resnetlab.choices import OnBad, TaskName
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, console, main_process, print_table, say
 from resnetlab.cli.option_groups import NetworkOptions
+from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
 if TYPE_CHECKING:
+    from resnetlab.choices import Version
     from resnetlab.runs.spec import RunSpec
+
+
+USUAL = "resnet18"  # for image files without a network
+SCRATCH = "scratch"
 
 
 @command
 def train(
+    folder: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")] = None,
+    /,
     *,
     data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH", help_behavior_hint="")] = None,
     task: TaskName | None = None,
@@ -38,15 +47,21 @@ def train(
 
     With several processes, use torchrun: `torchrun --nproc-per-node N -m resnetlab train ...`.
 
+    On image files of your own and without a network, it is ResNet-18 from torchvision's weights, fine-tuned.
+
     Args:
+        folder: The data, as in --data.
         data: digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a
             folder of tar shards. For detection digit-scenes (the default with --task detection), or a folder with
             boxes as in Pascal VOC or COCO.
         task: What is learned. Default: detection if the data has boxes, otherwise classification.
         network: A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all.
-            Default: the network of --from, or for digit-scenes resnet18-narrow4.
-        from_: Start from a model file, a finished run or weights of another library. The last layer is kept if the
-            class names match; the preprocessing is that of the weights.
+            Default: the network of --from; for image files resnet18, for digit-scenes resnet18-narrow4. On image
+            files bottleneck networks are v1.5, as torchvision's and timm's.
+        from_: Start from a model file, a finished run, weights of another library, published weights by name
+            (resnet50, timm/resnet50.a1_in1k; see `resnetlab weights`), or scratch, which is random weights. The last
+            layer is kept if the class names match; the preprocessing is that of the weights. Default: for image files
+            without a network resnet18's published weights, otherwise scratch.
         narrow: Divide all widths by this, for large networks on small images. Default: 1.
         seed: Seed of initialisation, order and augmentation.
         out: The run folder. Default: a folder in runs/ with a name from these options.
@@ -59,9 +74,11 @@ def train(
         settings: How the run is executed; results are the same up to rounding.
     """
     at_least_one(recipe, settings, narrow=narrow)
+    if folder and data:
+        raise ResnetlabError(f"the data is given twice, as {folder} and as `data={data}`; give it once")
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
-    from resnetlab.data.named import DataSource, data_for, network_for, task_for
+    from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, task_for
     from resnetlab.models.starting import architecture_of
     from resnetlab.runs.run import run
     from resnetlab.runs.settings import crowded
@@ -69,10 +86,13 @@ def train(
     from resnetlab.tasks.named import task_named
     from resnetlab.training.resolve import describe, is_resident, resolve
 
-    data = data or data_for(task)
+    data = folder or data or data_for(task)
     kind = task or task_for(data)
+    from_, why = starting_weights(from_, data, kind, network)
     start = architecture_of(from_) if from_ else None
     usual_network = None if start else network_for(data)
+    if start is None and has_own_images(data):
+        variant = replace(variant, version=usual_version(network, variant.version))
     chosen = network_of(network or usual_network, start, **vars(variant), narrow=narrow)
     usual = default_recipe(data, chosen, from_ is not None, kind)
     made = task_named(kind, detector, recipe.name or usual)
@@ -84,19 +104,54 @@ def train(
     say(dataset.describe())
     resolved = resolve(recipe, usual, len(dataset.train), started=from_ is not None)
     spec = RunSpec(chosen, source, resolved.recipe, seed, from_, made)
-    folder = out or Path("runs") / spec.folder_name
-    for note in resolved.notes:
+    place = out or Path("runs") / spec.folder_name
+    for note in (*why, *resolved.notes):
         say(note[0].upper() + note[1:])
-    say(f"{chosen.title}, {describe(spec.recipe, len(dataset.train), dataset.image_shape)}: {folder}")
+    say(f"{chosen.title}, {describe(spec.recipe, len(dataset.train), dataset.image_shape)}: {place}")
     if made.about:
         say(made.about)
     if busy := crowded(settings):
         complain(busy)
-    with Monitor(console) as monitor, board(folder if tensorboard else None) as write:
-        for progress in run(spec, folder, settings, dataset):
+    with Monitor(console) as monitor, board(place if tensorboard else None) as write:
+        for progress in run(spec, place, settings, dataset):
             monitor.show(chosen.label, progress)
             write()
-    _show(spec, folder, settings)
+    _show(spec, place, settings)
+
+
+def starting_weights(
+    given: Path | None, data: str, task: str, network: str | None
+) -> tuple[Path | None, tuple[str, ...]]:
+    """The weights to start from, or None for random ones, and what to say of that choice.
+
+    Raises:
+        ResnetlabError: published weights are neither on this machine nor can be downloaded.
+    """
+    from resnetlab.data.named import has_own_images
+    from resnetlab.models.published import located, published
+
+    if given is not None:
+        return (None if str(given) == SCRATCH else located(given)), ()
+    if task != "classification" or not has_own_images(data):
+        return None, ()
+    if network is None:
+        try:
+            return located(USUAL), (f"network and weights are not given: {USUAL}'s published weights",)
+        except ResnetlabError as error:
+            raise ResnetlabError(f"{error}. Or train without them: `from={SCRATCH}` and `network={USUAL}`") from None
+    name = network.lower().partition("-")[0]
+    hint = f"random weights; `from={name}` starts from published ones" if published(name) else "random weights"
+    return None, (hint,)
+
+
+def usual_version(network: str | None, given: "Version | None") -> "Version | None":
+    """v1.5 for a bottleneck network of no stated version: on images of one's own, as in torchvision and timm."""
+    from resnetlab.networks.architecture import architecture
+
+    name, *words = (network or USUAL).split("-")
+    if given or any(word.startswith("v1") for word in words):
+        return given
+    return "v1.5" if architecture(name).block == "bottleneck" else None
 
 
 def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:

@@ -104,8 +104,11 @@ def export(
     from resnetlab.models.exporting import export_timm, export_torchvision
     from resnetlab.models.importing import read_model, weights_file
     from resnetlab.models.onnxfile import export_onnx
+    from resnetlab.models.published import located
 
-    loaded, source = read_model(model), weights_file(model)
+    loaded, source = read_model(model), weights_file(located(model))
+    if not model.exists():  # published weights are in the cache, and what is made of them is not
+        source = Path(source.name)
     name = loaded.network.architecture.name
     if to == "torchvision":
         target = out or source.with_name(f"{source.stem}-torchvision.safetensors")
@@ -158,7 +161,9 @@ def predict_(
     at_least_one(settings, top=top)
     ends_in("csv", csv, ".csv")
     from resnetlab.models.modelfile import task_of
+    from resnetlab.models.published import located
 
+    model = located(model)
     if task_of(model) == "detection":
         from resnetlab.cli.detecting import LIKELY, Written, find
 

@@ -10,14 +10,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from resnetlab.errors import ResnetlabError
 
 
-def download(url: str, path: Path, md5: str) -> Path:
+def download(url: str, path: Path, digest: str) -> Path:
     """Download `url` to `path` unless the file exists.
+
+    `digest` is as in `check`.
 
     Raises:
         ResnetlabError: no connection, or the file has another hash; the message says what to do.
     """
     if path.exists():
-        check(path, md5)
+        check(path, digest)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -29,7 +31,7 @@ def download(url: str, path: Path, md5: str) -> Path:
             f"cannot download {url} ({reason}); try again, or put the file into {path.parent} yourself"
         ) from error
     try:
-        check(part, md5)
+        check(part, digest)
     except ResnetlabError:
         part.unlink()
         raise
@@ -37,16 +39,20 @@ def download(url: str, path: Path, md5: str) -> Path:
     return path
 
 
-def check(path: Path, md5: str) -> None:
-    """Check the hash of a file.
+def check(path: Path, digest: str) -> None:
+    """Check the hash of a file; `digest` is an algorithm and the first hexadecimal digits, e.g. `sha256:0676ba61`.
 
     Raises:
         ResnetlabError: the hash differs; the message has both.
     """
+    algorithm, expected = digest.split(":")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5:
-        raise ResnetlabError(f"{path} is damaged: its MD5 is {found}, expected {md5}; delete it and try again")
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    if not found.startswith(expected):
+        name, shown = algorithm.upper(), found[: max(8, len(expected))]
+        raise ResnetlabError(
+            f"{path} is damaged: its {name} is {shown}, expected {expected}; delete it and try again"
+        )
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -69,3 +75,6 @@ def _fetch(url: str, part: Path) -> None:
             while chunk := response.read(1 << 18):
                 file.write(chunk)
                 progress.advance(task, len(chunk))
+            missing = start + length - file.tell() if length else 0
+    if missing > 0:
+        raise ConnectionError(f"the connection ended {missing:,} bytes early; what came is kept")

@@ -100,6 +100,12 @@ def task_for(source: str) -> TaskName:
     return "detection" if boxes else "classification"
 
 
+def has_own_images(source: str) -> bool:
+    """Whether a data set is image files by class that the user has, not a named one, arrays, or images with boxes."""
+    path = Path(source)
+    return source not in NAMED and is_listed(path) and not is_annotated(path)
+
+
 def data_for(task: TaskName | None) -> str:
     """The data set that a task is shown on, where none is given.
 

@@ -16,6 +16,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.files import sha256
 from resnetlab.models.caffe import read_caffe, read_mean_image
 from resnetlab.models.modelfile import Model, is_ours, load
+from resnetlab.models.published import located, of_digest
 from resnetlab.models.recognise import Kind, NotStatedError, Weights, recognise
 from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
 from resnetlab.models.tensors import read_tensors
@@ -66,9 +67,12 @@ def read_model(path: Path | str) -> Model:
         ResnetlabError: nothing is there, or it is none of these, damaged, or does not say all that is needed; names
             the file and what to do.
     """
-    path = Path(path)
+    path = located(path)
     if not path.exists():
-        raise ResnetlabError(f"{path} does not exist; expected a model file, a run folder, or a file of weights")
+        raise ResnetlabError(
+            f"{path} does not exist; expected a model file, a run folder, a file of weights, or a name that "
+            "`resnetlab weights` lists"
+        )
     if path.suffix == ".onnx":
         raise ResnetlabError(f"{path} is an ONNX file, which is only run; give the model that it was exported from")
     if is_ours(path / "model.safetensors" if path.is_dir() else path) or _is_unfinished_run(path):
@@ -89,7 +93,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
             that must not be guessed; names the file, the key, and what to say.
     """
     hints = hints or Hints()
-    file = weights_file(Path(path))
+    file = weights_file(located(path))
     digest = sha256(file)
     said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
     try:
@@ -109,6 +113,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "resnetlab": version_of("resnetlab"),
         }
+        | ({"published": known.about} if (known := of_digest(digest)) else {})
     }
     return Imported(Model(weights.network(), preprocessing, classes, provenance), weights.kind, notes)
 

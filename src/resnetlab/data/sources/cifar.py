@@ -98,13 +98,13 @@ def load_cifar(cifar: Cifar, data_dir: Path, url: str = URL) -> Dataset:
         if (data_dir / archive.folder).is_dir():
             return decode(cifar, archive, _unpacked(data_dir / archive.folder))
     archive = cifar.binary
-    path = download(url + archive.file, data_dir / archive.file, archive.md5)
+    path = download(url + archive.file, data_dir / archive.file, f"md5:{archive.md5}")
     return _decode_binary(cifar, archive, _packed(path, archive))
 
 
 def _packed(path: Path, archive: Archive) -> Read:
     """Read the needed members of the archive by name; nothing is written to disk, so unsafe paths do no harm."""
-    check(path, archive.md5)
+    check(path, f"md5:{archive.md5}")
     wanted = {f"{archive.folder}/{name}": name for name in (*archive.train, archive.test, archive.names)}
     found: dict[str, bytes] = {}
     try:
