@@ -33,7 +33,8 @@ def test_all_there_is_to_know(command: Command, run: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert command("evaluate", "run", "--out", "report") == 0
     printed = capsys.readouterr().out
-    assert "errors of 12 test images), 1 centre crop, 32x32 of shorter side 37; trained by" in printed
+    assert " %, Wilson), 1 centre crop, 32x32 of shorter side 37; trained by" in printed
+    assert "errors of 12 test images; 95 % interval " in printed
     assert "photos: split by folder: train, test" in printed
     found = json.loads(Path("report/metrics.json").read_text())
     result = json.loads((run / "result.json").read_text())

@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnetlab.cli import (
     analysing,
+    comparing,
     data,
     detecting,
     embedding,
@@ -59,12 +60,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pack": data.pack,
     "reproduce": reproduce.reproduce,
     "analyse": analysing.analyse,
+    "compare": comparing.compare,
 }
 PHOTOS = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern", "--image-size")
 PHOTOS += ("32", "--batch-size", "8", "--iterations", "2")
 ARRAYS = ("train", "--data", "tiny.npz", "--network", "cifar_resnet8-narrow4")
 DIGITS = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2")
 EVALUATE = ("evaluate", "model.safetensors", "--data", "photos", "--out", "e")
+COMPARE = ("compare", "model.safetensors", "narrow.safetensors", "--data", "photos", "--out", "c.json")
 PREDICT = ("predict", "model.safetensors", "photos/test/bee")
 IMPORT = ("import", "theirs.pth", "--out", "imported.safetensors")
 SCENES = ("train", "--data", "scenes", "--network", "resnet18-narrow16", "--image-size", "64", "--iterations", "2")
@@ -210,6 +213,18 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
+    (COMPARE, "protocol", ("ten-crop",), TAKES_EFFECT),
+    (("compare", "a", "b"), "protocol", ("ten-crop",), REFUSED),
+    (COMPARE, "out", ("d.json",), TAKES_EFFECT),
+    (COMPARE, "data", ("other",), TAKES_EFFECT),
+    (COMPARE, "split", ("train",), TAKES_EFFECT),
+    (COMPARE, "data-dir", ("x",), REFUSED),
+    ((*COMPARE[:4], "broken"), "on-bad", ("skip",), TAKES_EFFECT),
+    (COMPARE, "precision", ("bfloat16",), TAKES_EFFECT),
+    (COMPARE, "device", ("cuda",), REFUSED),
+    (COMPARE, "batch-size", ("1",), TAKES_EFFECT),
+    (COMPARE, "threads", ("3",), TAKES_EFFECT),
+    (COMPARE, "workers", ("3",), TAKES_EFFECT),
     (ANALYSE, "only", ("overfit",), TAKES_EFFECT),
     (ANALYSE, "out", ("a",), TAKES_EFFECT),
     (ANALYSE, "data", ("photos",), REFUSED),  # it was trained on other data

@@ -1,6 +1,7 @@
 """Protocols, ensembles and what is printed of them, as a user types them."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def test_every_protocol_on_a_run(command: Command, photos: Path, capsys: Capture
         assert words in line
         assert "images/s" in text
         metrics = json.loads(Path(f"e-{protocol}/metrics.json").read_text())
-        assert f"test error {metrics['top1_error']:.2f} % ({metrics['errors']} errors of 12" in line
+        assert f"test error {metrics['top1_error']:.2f} %, accuracy {metrics['accuracy']:.2f} %" in line
+        assert re.search(rf"\({metrics['errors']} errors? of 12 test images; 95 % interval [0-9]", line)
         assert words in metrics["protocol"]
         assert Scored.load(Path(f"e-{protocol}")).answers().errors == metrics["errors"]
     assert command("evaluate", "run0", "--protocol", "dense", "--scales", "32", "40") == 0
@@ -98,7 +100,7 @@ def test_weights_from_elsewhere_are_tested_on_all_of_a_tar_file(
     untrained(Path("m.safetensors"))
     assert command("evaluate", "m.safetensors", "--data", str(shared / "photos-300.tar"), "--out", "e") == 0
     shown = capsys.readouterr()
-    assert "of 300 images)" in shown.out
+    assert "of 300 images; 95 % interval" in shown.out
     assert "the 10 worst of 300 classes" in shown.out
     assert "700 other classes of the model have no images here" in " ".join(shown.out.split())
     assert "Guessing gives the same error" in shown.err

@@ -12,6 +12,7 @@ def main() -> None:
 
     from resnetlab.cli import (  # noqa: F401
         analysing,
+        comparing,
         data,
         detecting,
         embedding,

@@ -101,25 +101,33 @@ def evaluate(
     test_classifier(model, protocol or "center", scales, out, on, settings)
 
 
-def test_classifier(
-    model: Path,
-    protocol: ProtocolName,
-    scales: tuple[int, ...],
-    out: Path | None,
-    on: TestData,
-    settings: TestSettings,
-) -> None:
+@dataclass(frozen=True)
+class Tested:
+    """A model, the images that it was tested on, what it says of them, and how long that took."""
+
+    model: "Model"
+    images: "EvaluationSet"
+    scored: "Scored"
+    remark: str
+    seconds: float
+
+
+def scored_by(
+    model: Path, protocol: ProtocolName, scales: tuple[int, ...], on: TestData, settings: TestSettings
+) -> Tested:
     """Test a network for classification under a protocol."""
     import torch
 
     from resnetlab.evaluation.evaluate import images_for
     from resnetlab.evaluation.protocol import protocol as chosen_protocol
     from resnetlab.models.importing import read_model
+    from resnetlab.models.published import located
     from resnetlab.runs.settings import choose_device
     from resnetlab.training.distributed import World, joined
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    model = located(model)
     trained = read_model(model)
     fit = trained.preprocessing.fit
     chosen = chosen_protocol(protocol, fit, scales)
@@ -130,25 +138,39 @@ def test_classifier(
             f"The last feature map of a {max(fit.crop)}-pixel crop has one or two positions, which see mostly zero "
             "padding; dense testing of larger images gives the network inputs unlike those in training"
         )
-    if out:
-        from resnetlab.report.evaluation_files import check_folder
-
-        check_folder(out)
     device = World.here().device(choose_device(settings.device).type)
     with joined(device):
         began = time.perf_counter()
         scored, remark = _tested(trained, images, chosen, settings, model, device)
-        seconds = time.perf_counter() - began
-    _tell(trained, images, scored, remark, protocol)
-    say(f"{len(scored.names):,} images in {seconds:.1f} s, {len(scored.names) / seconds:.1f} images/s")
-    _print_classes(scored.answers(), out)
+        return Tested(trained, images, scored, remark, time.perf_counter() - began)
+
+
+def test_classifier(
+    model: Path,
+    protocol: ProtocolName,
+    scales: tuple[int, ...],
+    out: Path | None,
+    on: TestData,
+    settings: TestSettings,
+) -> None:
+    """Test a network for classification under a protocol, print what came of it, and write it."""
+    if out:
+        from resnetlab.report.evaluation_files import check_folder
+
+        check_folder(out)
+    found = scored_by(model, protocol, scales, on, settings)
+    count = len(found.scored.names)
+    _tell(found.model, found.images, found.scored, found.remark, protocol)
+    say(f"{count:,} images in {found.seconds:.1f} s, {count / found.seconds:.1f} images/s")
+    _print_classes(found.scored.answers(), out)
     if out and main_process:
-        write(out, trained, images, scored)
+        write(out, found.model, found.images, found.scored)
         say(f"Numbers, scores, tables, confusion matrix and the most confident mistakes: {out}")
 
 
 def evaluation_of_run(folder: Path, settings: Settings) -> None:
     """Evaluate a finished run on its test images into its folder, unless this was done; in all processes together."""
+    from resnetlab.evaluation.certainty import error_in_words
     from resnetlab.runs.folder import evaluation_folder
     from resnetlab.runs.scores_of_run import score_run
     from resnetlab.runs.settings import choose_device
@@ -162,6 +184,8 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
         found = score_run(folder, "center", settings.device, settings.workers, "skip", watch)
     if main_process:
         write(evaluation_folder(folder), found.model, found.images, found.scored)
+        said = error_in_words(found.scored.answers(), "test ")
+        say(said[0].upper() + said[1:])
 
 
 def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
@@ -199,16 +223,18 @@ def beside(trained: "Model", protocol: ProtocolName) -> str:
 def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: str, protocol: ProtocolName) -> None:
     """Print the errors, the paper's result, and warnings."""
     from resnetlab.evaluation.answers import TOP
+    from resnetlab.evaluation.certainty import error_in_words
 
     found, row = scored.answers(), trained.network.architecture
     width = f" of 1/{row.narrow} width" if row.narrow > 1 else ""
     which = "" if images.split == "all" else f"{images.split} "
     top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""
     say(
-        f"{row.title}{width} on {images.data}: {which}error {found.error:.2f} % "
-        f"({found.errors:,} errors of {len(found):,} {which}images){top5}, {scored.about['protocol']}; "
+        f"{row.title}{width} on {images.data}: {error_in_words(found, which)}{top5}, {scored.about['protocol']}; "
         f"{trained.origin}{remark}"
     )
+    auc = "" if found.auc is None else f", AUC {found.auc:.3f}"
+    say(f"Macro-F1 {found.macro_f1:.3f}, balanced accuracy {100 * found.balanced_accuracy:.2f} %{auc}")
     if printed := beside(trained, protocol):
         say(printed)
     if images.skipped:

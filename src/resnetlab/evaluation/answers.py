@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 TOP = 5
@@ -63,6 +64,24 @@ class Answers:
         chance = 1 / len(self.classes)
         deviation = (chance * (1 - chance) / len(self)) ** 0.5
         return len(self) >= 20 and 1 - self.error / 100 < chance + 3 * deviation
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of F1 over the classes that have images or predictions; 0 to 1."""
+        return float(np.mean([row.f1 for row in self.by_class() if row.f1 is not None]))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes of the share of images that are right; 0 to 1."""
+        return float(np.mean([row.recall for row in self.by_class() if row.recall is not None]))
+
+    @property
+    def auc(self) -> float | None:
+        """Of two classes that both have images the area under the ROC curve, 0 to 1; otherwise None."""
+        if len(self.classes) != 2 or len(np.unique(self.labels)) != 2:
+            return None
+        second = np.where(self.ranked[:, 0] == 1, self.probabilities[:, 0], self.probabilities[:, 1])
+        return float(roc_auc_score(self.labels, second)) if np.isfinite(second).all() else None
 
     def confusion(self) -> Int64[np.ndarray, "classes classes"]:
         """How many images of the row's class were taken for the column's."""

@@ -2,8 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class Scored:
     def scores(self) -> Float64[Tensor, "n classes"]:
         """Softmax scores, averaged over the views."""
         return self.logits.double().softmax(1)
+
+    def ordered(self, order: Sequence[int]) -> "Scored":
+        """The images of these numbers, in this order."""
+        which = torch.tensor(order, dtype=torch.int64)
+        names = tuple(self.names[k] for k in order)
+        return replace(self, logits=self.logits[which], labels=self.labels[which], names=names)
 
     def answers(self) -> Answers:
         """The likeliest classes of each image, and the errors that come of them."""

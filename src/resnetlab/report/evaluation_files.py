@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from resnetlab.data.class_names import spoken
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
+from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.files import replacing, write_json
 
 FILES = ("metrics.json", "per_class.csv", "predictions.csv", "confusion.png", "mistakes.png", "scores.safetensors")
@@ -36,7 +37,11 @@ def write_evaluation(
     folder: Path, answers: Answers, names: Sequence[str], pixels: Callable[[int], np.ndarray], about: dict[str, Any]
 ) -> None:
     """Write all files. `names` are the images' names, `pixels` returns the network's input for an image."""
-    numbers = {"top1_error": answers.error, "errors": answers.errors, "images": len(answers)}
+    interval = interval_of_error(answers.errors, len(answers))
+    numbers: dict[str, Any] = {"top1_error": answers.error, "errors": answers.errors, "images": len(answers)}
+    numbers |= {"accuracy": 100 - answers.error, "top1_error_95_wilson": [interval.low, interval.high]}
+    numbers |= {"macro_f1": answers.macro_f1, "balanced_accuracy": answers.balanced_accuracy}
+    numbers |= {} if answers.auc is None else {"auc": answers.auc}
     if len(answers.classes) > TOP:
         numbers |= {"top5_error": answers.top5_error, "top5_errors": answers.top5_errors}
     write_json(folder / "metrics.json", about | numbers)
