@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,22 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path, Path]:
+    """Where files that are made of others go: as those lie below their common folder, each with a path of its own."""
+    above = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+    found: dict[Path, Path] = {}
+    taken = set[Path]()
+    for path in dict.fromkeys(paths):
+        place = folder / path.absolute().relative_to(above).with_suffix(suffix)
+        name, number = place.stem, 1
+        while place in taken:  # files that differ only in their suffixes
+            number += 1
+            place = place.with_stem(f"{name}-{number}")
+        taken.add(place)
+        found[path] = place
+    return found
 
 
 def write_json(path: Path, content: object) -> None:

@@ -213,6 +213,7 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
+    (PREDICT, "explain", ("why",), TAKES_EFFECT),
     (COMPARE, "protocol", ("ten-crop",), TAKES_EFFECT),
     (("compare", "a", "b"), "protocol", ("ten-crop",), REFUSED),
     (COMPARE, "out", ("d.json",), TAKES_EFFECT),

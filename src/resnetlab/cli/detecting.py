@@ -1,6 +1,5 @@
 """What `evaluate`, `predict` and `train` do for detection, and `resnetlab detect`."""
 
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -96,15 +95,15 @@ def find(
     at_least_one(settings)
     from resnetlab.data.boxes import Detections
     from resnetlab.data.preprocessing import read_image
-    from resnetlab.files import replacing
+    from resnetlab.files import places_under, replacing
     from resnetlab.inference.predict import find_images
     from resnetlab.report.detection_files import drawn, write_coco, write_csv
     from resnetlab.tasks.detectors import find_in_files
 
     paths = find_images(images)
     detectors = read_detectors(models, options, settings.device, settings.threads)
-    above = Path(os.path.commonpath([path.parent for path in paths]))
-    skipped, drawn_to = set[str](), set[Path]()
+    places = places_under(to.pictures, paths, ".jpg") if to.pictures else {}
+    skipped = set[str]()
     found: dict[str, Detections] = {}
     began = time.perf_counter()
     for path, detections in watched(find_in_files(detectors, paths, None, skipped), "detecting", len(paths)):
@@ -112,20 +111,18 @@ def find(
         if not (to.csv or to.json):
             say(f"{path}: {_in_words(detections, detectors.classes)}")
         if to.pictures is not None:
-            place = unused(to.pictures / path.relative_to(above).with_suffix(".jpg"), drawn_to)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(place) as temporary:
+            with replacing(places[path]) as temporary:
                 drawn(read_image(path), detections, detectors.classes).save(temporary, format="jpeg", quality=90)
     seconds = time.perf_counter() - began
     if to.csv:
         write_csv(to.csv, found, detectors.classes)
     if to.json:
         write_coco(to.json, found, {}, ())
-    places = ", ".join(str(place) for place in (to.csv, to.json, to.pictures) if place)
+    written = ", ".join(str(place) for place in (to.csv, to.json, to.pictures) if place)
     count, boxes = len(found), sum(map(len, found.values()))
     say(
         f"{counted(boxes, 'object')} in {counted(count, 'image')} in {seconds:.1f} s, {count / seconds:.1f} images/s"
-        + (f": {places}" if places else "")
+        + (f": {written}" if written else "")
     )
     for name in sorted(skipped):
         is_there = Path(name).exists()
@@ -263,7 +260,7 @@ def about(model: "DetectionModel") -> str:
 
 def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "Found", measured: "Measured") -> None:
     """Write all files of an evaluation."""
-    from resnetlab.files import replacing, write_json
+    from resnetlab.files import places_under, replacing, write_json
     from resnetlab.report.detection_files import drawn, table, write_coco, write_csv
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -288,22 +285,13 @@ def write(folder: Path, detectors: "Detectors", images: "DetectionSet", found: "
     pictures = folder / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
-    taken = set[Path]()
-    for place, number in enumerate(found.numbers[:PICTURES]):
+    drawn_numbers = found.numbers[:PICTURES]
+    places = places_under(pictures, [Path(names[number]) for number in drawn_numbers], ".jpg")
+    for place, number in enumerate(drawn_numbers):
         likely = found.detections[place].above(LIKELY)
         picture = drawn(images.images.open(number), likely, detectors.classes, found.truth[place])
-        with replacing(unused(pictures / f"{Path(names[number]).stem}.jpg", taken)) as temporary:
+        with replacing(places[Path(names[number])]) as temporary:
             picture.save(temporary, format="jpeg", quality=90)
-
-
-def unused(path: Path, taken: set[Path]) -> Path:
-    """The path, or one with a number where files differ only in their suffixes."""
-    found, number = path, 1
-    while found in taken:
-        number += 1
-        found = path.with_stem(f"{path.stem}-{number}")
-    taken.add(found)
-    return found
 
 
 def _in_words(detections: Any, classes: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # classes
 SMALL_MAP = 3  # positions
 WORST = 10
+EXPLAINED = 8  # mistakes
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def test_classifier(
     _print_classes(found.scored.answers(), out)
     if out and main_process:
         write(out, found.model, found.images, found.scored)
-        say(f"Numbers, scores, tables, confusion matrix and the most confident mistakes: {out}")
+        say(f"Numbers, scores, tables, confusion matrix, the most confident mistakes and why they were made: {out}")
 
 
 def evaluation_of_run(folder: Path, settings: Settings) -> None:
@@ -197,7 +198,31 @@ def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scor
     number = {name: k for k, name in enumerate(images.names)}
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, scored.answers(), scored.names, lambda k: images.pixels(number[scored.names[k]]), about)
+    _explain_mistakes(folder / "explained.png", trained, images, scored)
     scored.save(folder / "scores.safetensors")
+
+
+def _explain_mistakes(path: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
+    """Draw where the network sees the wrong and the true class of its most confident mistakes, if it made any."""
+    import numpy as np
+
+    from resnetlab.data.class_names import spoken
+    from resnetlab.inference.explain import explain
+    from resnetlab.report.explanations import draw_explanations
+
+    found, number = scored.answers(), {name: k for k, name in enumerate(images.names)}
+    wrong = found.confident_mistakes(EXPLAINED)
+    if not wrong:
+        path.unlink(missing_ok=True)
+        return
+    pairs = [(int(found.ranked[k, 0]), int(found.labels[k])) for k in wrong]
+    explained = explain(trained, np.stack([images.pixels(number[scored.names[k]]) for k in wrong]), pairs)
+    titles = [
+        [scored.names[k][-34:], *(f"{what} {spoken(name)[:20]} {share:.0%}" for what, name, share in zip(
+            ("taken for", "is"), each.classes, each.probabilities, strict=True))]
+        for k, each in zip(wrong, explained, strict=True)
+    ]  # fmt: skip
+    draw_explanations(explained, titles, path, f"The {len(wrong)} most confident mistakes")
 
 
 def beside(trained: "Model", protocol: ProtocolName) -> str:

@@ -9,12 +9,14 @@ import tyro
 
 from resnetlab.choices import EngineName, EnginePrecision, Interpolation, Shortcut, Version, ZeroChannels
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
+from resnetlab.cli.common import at_least_one, complain, counted, ends_in, say, watched
 from resnetlab.cli.option_groups import DetectionSettings, InferenceSettings
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.files import places_under, replacing
 
 if TYPE_CHECKING:
+    import torch
+
     from resnetlab.inference.predict import Prediction
     from resnetlab.models.modelfile import Model
 
@@ -141,6 +143,7 @@ def predict_(
     *,
     csv: Path | None = None,
     out: Path | None = None,
+    explain: Path | None = None,
     top: int | None = None,
     engine: EngineName | None = None,
     precision: EnginePrecision = "auto",
@@ -153,6 +156,7 @@ def predict_(
         images: Image files, and folders that are searched at any depth.
         csv: Write the predictions to this file instead of printing them.
         out: Of a detector, write the pictures with boxes to this folder.
+        explain: Write pictures to this folder that show where the network sees the two likeliest classes.
         top: Classes per image. Default: 5.
         engine: Default: torch, or onnxruntime for an ONNX file.
         precision: auto uses bfloat16 on hardware with matrix units for it.
@@ -168,6 +172,7 @@ def predict_(
         from resnetlab.cli.detecting import LIKELY, Written, find
 
         for name, given in (
+            ("explain", explain),
             ("top", top),
             ("engine", engine),
             ("precision", precision != "auto"),
@@ -186,6 +191,10 @@ def predict_(
     from resnetlab.inference.predict import Unreadable, find_images, predict
     from resnetlab.runs.settings import choose_device
 
+    if explain and (engine not in (None, "torch") or model.suffix == ".onnx"):
+        raise ResnetlabError("`explain` needs the network itself: a model file or a run, with the engine torch")
+    if explain and explain.is_file():
+        raise ResnetlabError(f"{explain} is a file; give a folder for the pictures with `explain`")
     paths = find_images(images)
     on_torch = (engine or ("onnxruntime" if model.suffix == ".onnx" else "torch")) == "torch"
     where = choose_device("cpu" if settings.device == "auto" and not on_torch else settings.device)
@@ -205,11 +214,38 @@ def predict_(
     read, place = len(paths) - unreadable, f": {csv}" if csv else ""
     if csv:
         _write_csv(csv, rows)
+    if explain:
+        _explain(model, paths, explain, where, size)
     say(
         f"{read:,} image{'s' * (read != 1)} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}"
     )
     if unreadable:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
+
+
+def _explain(model: Path, paths: list[Path], folder: Path, device: "torch.device", batch_size: int) -> None:
+    """Write a picture for each readable image: the image, and the maps of its likeliest classes."""
+    import numpy as np
+
+    from resnetlab.inference.explain import explain_likeliest
+    from resnetlab.inference.predict import read_batches
+    from resnetlab.models.importing import read_model
+    from resnetlab.report.explanations import class_titles, draw_explanations
+
+    loaded = read_model(model)
+    loaded.network.to(device)
+    places, made = places_under(folder, paths, ".png"), 0
+    batches = read_batches(loaded.preprocessing.fit, paths, batch_size)
+    for batch in watched(batches, "explaining", -(-len(paths) // batch_size)):
+        read = [(path, pixels) for path, pixels in batch if not isinstance(pixels, str)]
+        if not read:
+            continue
+        found = explain_likeliest(loaded, np.stack([pixels for _, pixels in read]))
+        for (path, _), each in zip(read, found, strict=True):
+            place = places[Path(str(path))]
+            draw_explanations([each], [class_titles(each, str(path))], place)
+            made += 1
+    say(f"{counted(made, 'picture')} of where the network sees the likeliest classes: {folder}")
 
 
 def _export_int8(model: "Model", folder: Path, target: Path) -> None:

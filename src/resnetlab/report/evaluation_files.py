@@ -16,7 +16,8 @@ from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.files import replacing, write_json
 
-FILES = ("metrics.json", "per_class.csv", "predictions.csv", "confusion.png", "mistakes.png", "scores.safetensors")
+TABLES = "metrics.json", "per_class.csv", "predictions.csv", "scores.safetensors"
+FILES = (*TABLES, "confusion.png", "mistakes.png", "explained.png")
 MISTAKES = 24
 ACROSS = 6
 WITH_NUMBERS = 30  # classes
