@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 from resnetlab.errors import ResnetlabError, near_matches
 
 FORMS: dict[Any, str] = {
-    bool: "true or false",
+    bool: "yes or no",
     int: "a whole number",
     float: "a number",
     float | None: "a number or none",

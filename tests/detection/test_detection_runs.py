@@ -161,6 +161,24 @@ def test_exact_statistics(task: Task, squares: Dataset, tmp_path: Path) -> None:
     assert result["protocol"].endswith("exact batch-norm statistics")
 
 
+def test_the_end_of_a_run_can_be_stopped(task: Task, squares: Dataset, tmp_path: Path) -> None:
+    """While statistics are computed, too; the same command goes on from the last step to the same weights."""
+    asked = spec(task, replace(RECIPE, exact_statistics=True))
+    go(asked, tmp_path / "whole", squares)
+    wish = Wish()
+
+    def stopped() -> None:
+        for progress in run(asked, tmp_path / "stopped", SETTINGS, squares, wish):
+            wish.to_stop = progress.message.startswith("computing exact batch-norm statistics")
+
+    with pytest.raises(Interrupted, match="stopped at step 4 and saved; the same command continues"):
+        stopped()
+    assert not (tmp_path / "stopped/result.json").exists()
+    go(asked, tmp_path / "stopped", squares)
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_exact_statistics_without_unreadable_images(task: Task, squares: Dataset, tmp_path: Path) -> None:
     """A file that cannot be read is skipped there, too."""
     (tmp_path / "bad.jpg").write_text("no image")

@@ -74,7 +74,8 @@ class Monitor:
         left = "" if progress.left is None else f"{timedelta(seconds=round(progress.left))} left"
         left = f"took {timedelta(seconds=round(self._bars.tasks[self._tasks[label]].elapsed or 0))}" if done else left
         self._bars.update(self._tasks[label], completed=progress.step, numbers=numbers, left=left)
-        if not self.console.is_terminal and (done or now - self._told.setdefault(label, now) > PLAIN_EVERY_SECONDS):
+        late = now - self._told.setdefault(label, now) > PLAIN_EVERY_SECONDS
+        if not self.console.is_terminal and not progress.message and (done or late):
             self._told[label] = now
             ahead = f", {left}" if left and not done else ""
             self.say(f"{label}: step {progress.step:,} of {progress.iterations:,}, {numbers}{ahead}")

@@ -156,7 +156,10 @@ def _sentences(rows: Sequence[Row], changes: Sequence[Judged | None]) -> list[st
         way = "raises" if change.points > 0 else "lowers"
         said = "does not change AP50 beyond noise" if change.within_noise else f"{way} AP50"
         ap = mean(row.values("ap")) - mean(before.values("ap"))
-        found.append(f"{what} {said}: {change.points:+.2f} points, standard error {change.error:.2f}; AP {ap:+.2f}.")
+        alone = min(len(each.values("ap")) for each in (before, row)) == 1
+        seeds = "; one seed, so the spread between trainings is not counted" * alone
+        numbers = f"{change.points:+.2f} points, standard error {change.error:.2f}; AP {ap:+.2f}"
+        found.append(f"{what} {said}: {numbers}{seeds}.")
     if not found and rows:
         found.append(f"{rows[0].title}: AP50 {mean(rows[0].values('map50')):.2f} %.")
     return found

@@ -28,7 +28,8 @@ class Options:
     """Only these networks, e.g. cifar_plain20 cifar_resnet56 or, with an option, resnet34-A; for detection also with
     an option of the detector, resnet50+context."""
     narrow: int | None = None
-    """Divide the widths of the networks of Tables 2 to 5 and Figure 4 by this. Default: 8 for digits, otherwise 1."""
+    """Divide the widths of the networks of Tables 2 to 5, 7 to 12 and Figure 4 by this. Default: 8 for digits,
+    otherwise as the names say."""
     data: str | None = None
     """Another data set instead of the scale's; a folder of images for Tables 2 to 5 and Figure 4."""
     data_dir: Path | None = None

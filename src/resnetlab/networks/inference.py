@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from resnetlab.networks.recompute import RecomputedStage
-from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet, ZeroPad
+from resnetlab.networks.resnet import BasicBlock, Bottleneck, ResNet, StridedPointwise, ZeroPad
 
 CONVOLUTIONS: dict[type[nn.Module], int] = {BasicBlock: 2, Bottleneck: 3}  # the blocks that are known
 
@@ -29,7 +29,7 @@ def fold_batch_norm(network: ResNet) -> ResNet:
     for parent, first, second in list(_pairs(folded)):
         convolution, norm = getattr(parent, first), getattr(parent, second)
         if (
-            type(convolution) is nn.Conv2d
+            type(convolution) in (nn.Conv2d, StridedPointwise)
             and type(norm) is nn.BatchNorm2d
             and norm.running_mean is not None
             and not (_is_altered(convolution) or _is_altered(norm))
@@ -181,7 +181,7 @@ def _is_fusible(block: nn.Module) -> bool:
 def _is_plain(layer: nn.Module) -> bool:
     """Whether it is a convolution that the operations can do: float32, and padded with zeros by numbers."""
     return (
-        type(layer) is nn.Conv2d
+        type(layer) in (nn.Conv2d, StridedPointwise)
         and layer.weight.dtype == torch.float32
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)

@@ -15,6 +15,8 @@ from resnetlab.choices import MaxPool, Shortcut, Version, ZeroChannels
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, parse
 
+UNSAFE_CHANNELS = 16  # fewer than that; see `StridedPointwise`
+
 
 def build(
     name: str,
@@ -202,4 +204,20 @@ class ZeroPad(nn.Module):
 
 def convolution(channels: int, out: int, kernel: int, stride: int) -> nn.Conv2d:
     """A convolution that keeps the map's size at stride 1, without bias: batch normalisation has one."""
-    return nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False)
+    kind = StridedPointwise if kernel == 1 and stride > 1 and channels < UNSAFE_CHANNELS else nn.Conv2d
+    return kind(channels, out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride and few channels, the same function as `nn.Conv2d`.
+
+    On processors oneDNN 3.12 and earlier writes past its memory in the gradient of such weights (its issue 6035),
+    which ends the process or changes other numbers. Where there may be a gradient, the stride is taken before.
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """The convolution."""
+        if not torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        down, right = self.stride
+        return F.conv2d(x[:, :, ::down, ::right], self.weight, self.bias)

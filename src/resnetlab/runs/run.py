@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,8 +110,26 @@ def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iter
                     if ended:
                         break
         record.save(state)
-        for message in finish(spec, record, state, batches, dataset, points):
+        for message in finish(spec, record, state, _stoppable(batches, wish, state.step), dataset, points):
             yield replace(progress, step=recipe.iterations, message=message)
+
+
+def _stoppable(batches: Batches, wish: Wish, step: int) -> Batches:
+    """The batches of the end of a run, which can be stopped between them; several processes go on together."""
+    if World.here().size > 1:
+        return batches
+
+    def until_asked(make: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
+        def each() -> Iterator[Any]:
+            for batch in make():
+                if wish.to_stop:
+                    raise Interrupted(f"stopped at step {step:,} and saved; the same command continues from there")
+                yield batch
+
+        return each
+
+    tests = {name: until_asked(make) for name, make in batches.tests.items()}
+    return replace(batches, tests=tests, calibration=until_asked(batches.calibration))
 
 
 @dataclass(frozen=True)
