@@ -214,6 +214,8 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
     (PREDICT, "explain", ("why",), TAKES_EFFECT),
+    (PREDICT, "unsure", ("0.9",), TAKES_EFFECT),
+    (PREDICT, "unsure", ("1.5",), REFUSED),
     (COMPARE, "protocol", ("ten-crop",), TAKES_EFFECT),
     (("compare", "a", "b"), "protocol", ("ten-crop",), REFUSED),
     (COMPARE, "out", ("d.json",), TAKES_EFFECT),

@@ -248,6 +248,7 @@ def beside(trained: "Model", protocol: ProtocolName) -> str:
 def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: str, protocol: ProtocolName) -> None:
     """Print the errors, the paper's result, and warnings."""
     from resnetlab.evaluation.answers import TOP
+    from resnetlab.evaluation.calibration import expected_calibration_error
     from resnetlab.evaluation.certainty import error_in_words
 
     found, row = scored.answers(), trained.network.architecture
@@ -259,7 +260,8 @@ def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: s
         f"{trained.origin}{remark}"
     )
     auc = "" if found.auc is None else f", AUC {found.auc:.3f}"
-    say(f"Macro-F1 {found.macro_f1:.3f}, balanced accuracy {100 * found.balanced_accuracy:.2f} %{auc}")
+    gap = f"expected calibration error {expected_calibration_error(found):.1f} points"
+    say(f"Macro-F1 {found.macro_f1:.3f}, balanced accuracy {100 * found.balanced_accuracy:.2f} %{auc}, {gap}")
     if printed := beside(trained, protocol):
         say(printed)
     if images.skipped:

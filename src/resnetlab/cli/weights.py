@@ -144,6 +144,7 @@ def predict_(
     csv: Path | None = None,
     out: Path | None = None,
     explain: Path | None = None,
+    unsure: float | None = None,
     top: int | None = None,
     engine: EngineName | None = None,
     precision: EnginePrecision = "auto",
@@ -157,6 +158,7 @@ def predict_(
         csv: Write the predictions to this file instead of printing them.
         out: Of a detector, write the pictures with boxes to this folder.
         explain: Write pictures to this folder that show where the network sees the two likeliest classes.
+        unsure: Mark images whose likeliest class has a lower probability than this, from 0 to 1.
         top: Classes per image. Default: 5.
         engine: Default: torch, or onnxruntime for an ONNX file.
         precision: auto uses bfloat16 on hardware with matrix units for it.
@@ -173,6 +175,7 @@ def predict_(
 
         for name, given in (
             ("explain", explain),
+            ("unsure", unsure),
             ("top", top),
             ("engine", engine),
             ("precision", precision != "auto"),
@@ -195,30 +198,35 @@ def predict_(
         raise ResnetlabError("`explain` needs the network itself: a model file or a run, with the engine torch")
     if explain and explain.is_file():
         raise ResnetlabError(f"{explain} is a file; give a folder for the pictures with `explain`")
+    if unsure is not None and not 0 < unsure <= 1:
+        raise ResnetlabError(f"`unsure={unsure:g}`: it must be more than 0 and at most 1")
     paths = find_images(images)
     on_torch = (engine or ("onnxruntime" if model.suffix == ".onnx" else "torch")) == "torch"
     where = choose_device("cpu" if settings.device == "auto" and not on_torch else settings.device)
     opened = open_engine(model, engine, device=where, precision=precision, threads=settings.threads)
     size = settings.images_per_batch(where)
-    started, unreadable, rows = time.perf_counter(), 0, []
+    started, unreadable, doubtful, rows = time.perf_counter(), 0, 0, []
     for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
         if isinstance(found, Unreadable):
             unreadable += 1
             complain(found.reason)
-        elif csv:
-            rows.append(found)
+            continue
+        is_unsure = unsure is not None and found.probabilities[0] < unsure
+        doubtful += is_unsure
+        if csv:
+            rows.append((found, is_unsure))
         else:
             ranked = zip(found.classes, found.probabilities, strict=True)
-            say(f"{found.path}: " + ", ".join(f"{spoken(name)} {share:.1%}" for name, share in ranked))
+            mark = "unsure: " * is_unsure
+            say(f"{found.path}: {mark}" + ", ".join(f"{spoken(name)} {share:.1%}" for name, share in ranked))
     seconds = time.perf_counter() - started
     read, place = len(paths) - unreadable, f": {csv}" if csv else ""
     if csv:
-        _write_csv(csv, rows)
+        _write_csv(csv, rows, unsure is not None)
     if explain:
         _explain(model, paths, explain, where, size)
-    say(
-        f"{read:,} image{'s' * (read != 1)} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}"
-    )
+    doubt = f", {doubtful:,} unsure" if unsure is not None else ""
+    say(f"{counted(read, 'image')}{doubt} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}")
     if unreadable:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
 
@@ -268,18 +276,22 @@ def _mean(words: tuple[str, ...]) -> tuple[float, ...] | Path | None:
         raise ResnetlabError(f"`mean={' '.join(words)}`: expected numbers or a file with a mean image") from None
 
 
-def _write_csv(path: Path, rows: "list[Prediction]") -> None:
-    """Write the columns image, then for each rank class (for ImageNet with English name) and probability."""
+def _write_csv(path: Path, rows: "list[tuple[Prediction, bool]]", with_doubt: bool) -> None:
+    """Write the columns image, then for each rank class (for ImageNet with English name) and probability.
+
+    With `with_doubt` the last column says yes of images that are unsure, otherwise no.
+    """
     from resnetlab.data.class_names import imagenet
 
-    english = imagenet() if any(name in imagenet() for row in rows for name in row.classes) else None
-    ranks = range(1, 1 + max((len(row.classes) for row in rows), default=0))
+    english = imagenet() if any(name in imagenet() for row, _ in rows for name in row.classes) else None
+    ranks = range(1, 1 + max((len(row.classes) for row, _ in rows), default=0))
     kinds = ("class", "name", "probability") if english else ("class", "probability")
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv_writer(file)
-        writer.writerow(["image", *(f"{kind}_{rank}" for rank in ranks for kind in kinds)])
-        for row in rows:
+        last = ["unsure"] * with_doubt
+        writer.writerow(["image", *(f"{kind}_{rank}" for rank in ranks for kind in kinds), *last])
+        for row, is_unsure in rows:
             cells: list[str] = []
             for name, share in zip(row.classes, row.probabilities, strict=True):
                 cells += [name, english.get(name, ""), f"{share:.6f}"] if english else [name, f"{share:.6f}"]
-            writer.writerow([str(row.path), *cells])
+            writer.writerow([str(row.path), *cells, *(["yes" if is_unsure else "no"] * with_doubt)])

@@ -46,12 +46,10 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     """Files as they are given, and the images in folders, at any depth, by name.
 
     Raises:
-        ResnetlabError: a path that does not exist, a folder without images, or nothing at all.
+        ResnetlabError: a folder without images, or nothing at all.
     """
     found: list[Path] = []
     for place in places:
-        if not place.exists():
-            raise ResnetlabError(f"{place} does not exist; name files of images, or folders of them")
         inside = sorted(path for path in place.rglob("*") if is_image(path)) if place.is_dir() else [place]
         if not inside:
             raise ResnetlabError(f"{place} has no images; expected files such as .jpg or .png in it")

@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from resnetlab.data.class_names import spoken
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
+from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.files import replacing, write_json
 
 TABLES = "metrics.json", "per_class.csv", "predictions.csv", "scores.safetensors"
-FILES = (*TABLES, "confusion.png", "mistakes.png", "explained.png")
+FILES = (*TABLES, "confusion.png", "mistakes.png", "explained.png", "reliability.png")
 MISTAKES = 24
 ACROSS = 6
 WITH_NUMBERS = 30  # classes
@@ -43,6 +44,7 @@ def write_evaluation(
     numbers |= {"accuracy": 100 - answers.error, "top1_error_95_wilson": [interval.low, interval.high]}
     numbers |= {"macro_f1": answers.macro_f1, "balanced_accuracy": answers.balanced_accuracy}
     numbers |= {} if answers.auc is None else {"auc": answers.auc}
+    numbers |= {"expected_calibration_error": expected_calibration_error(answers)}
     if len(answers.classes) > TOP:
         numbers |= {"top5_error": answers.top5_error, "top5_errors": answers.top5_errors}
     write_json(folder / "metrics.json", about | numbers)
@@ -65,6 +67,27 @@ def write_evaluation(
             writer.writerow([name, answers.classes[answers.labels[k]], *cells])
     draw_confusion(answers, folder / "confusion.png", str(about.get("title", "")))
     draw_mistakes(answers, names, pixels, folder / "mistakes.png")
+    draw_reliability(answers, folder / "reliability.png", str(about.get("title", "")))
+
+
+def draw_reliability(answers: Answers, path: Path, title: str = "") -> None:
+    """Draw accuracy over confidence (a reliability diagram), with the number of images of each range below."""
+    found = bins(answers)
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="as sure as right")
+    above.plot(
+        [b.confidence for b in found], [b.accuracy for b in found], "o-", color="#1f77b4", label="this network"
+    )
+    above.set_ylabel("share that is right")
+    above.legend(fontsize=8)
+    below.bar([b.confidence for b in found], [b.images for b in found], width=0.8 / BINS, color="#1f77b4")
+    below.set_ylabel("images")
+    below.set_xlabel("probability of the likeliest class")
+    below.set_xlim(0, 1)
+    said = f"expected calibration error {expected_calibration_error(answers):.1f} points of {len(answers):,} images"
+    above.set_title(f"{title}\n{said}".strip(), fontsize=9)
+    _save(figure, path)
 
 
 def draw_confusion(answers: Answers, path: Path, title: str = "") -> None:
