@@ -1,6 +1,8 @@
 """The command `resnetlab`."""
 
+import platform
 import sys
+from importlib.metadata import version
 
 from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError
 
@@ -20,6 +22,7 @@ def main() -> None:
         evaluation,
         networks,
         published,
+        recipes,
         reproduce,
         train,
         weights,
@@ -31,6 +34,9 @@ def main() -> None:
         complain(message)
         sys.exit(status)
 
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"resnetlab {version('resnetlab')}, Python {platform.python_version()}, torch {version('torch')}")
+        return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     try:
         app.cli(prog="resnetlab", description=about, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))

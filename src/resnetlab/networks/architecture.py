@@ -114,8 +114,13 @@ OPTIONS = {  # the words of the grammar: an Architecture's field and its value; 
 }
 
 
+HYPHENED = re.compile(r"^((?:cifar_)?(?:resnet|plain|vgg))-(?=\d)", re.IGNORECASE)
+
+
 def parse(text: str, **given: Any) -> Architecture:
     """The network that a text such as `resnet34-A` or `resnet50-v1.5-narrow8` names; options come in any order.
+
+    `ResNet50` and `resnet-50` are names of it, too.
 
     `given` are options beside the text, as for `with_options`; None is none.
 
@@ -123,9 +128,9 @@ def parse(text: str, **given: Any) -> Architecture:
         ResnetlabError: an unknown name or option, an option that is given twice, or options that contradict each
             other or the network.
     """
-    name, *words = text.split("-")
+    name, *words = HYPHENED.sub(r"\1", text).split("-")
     try:
-        row = architecture(name)
+        row = architecture(name.lower())
     except ResnetlabError as error:
         raise ResnetlabError(f"{text!r}: {error}" if words else str(error)) from None
     options: dict[str, Any] = {}
