@@ -132,6 +132,7 @@ def test_a_folder_in_two_processes(command: Command, photos: Path, tmp_path: Pat
     assert one.names == other.names
 
 
+@pytest.mark.slow
 def test_a_study_of_networks_that_two_processes_trained(tmp_path: Path) -> None:
     """Only the first process measures, and does not wait for the other one."""
     words = [

@@ -93,6 +93,7 @@ def test_a_study_from_nothing(
     assert "measuring" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_grid_of_overfit(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

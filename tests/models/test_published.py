@@ -210,7 +210,7 @@ def test_without_weights_it_says_the_ways_on(
     assert "Or train without them: --from scratch and --network resnet18" in shown
     assert not Path("runs").exists()
     few = ("--iterations", "1", "--batch-size", "4", "--image-size", "32", "--threads", "1", "--out", "run")
-    assert run("train", "photos", "--from", "scratch", "--network", "resnet50-narrow16", *few) == 0
+    assert run("train", "photos", "--from", "scratch", "--network", "ResNet-50-narrow16", *few) == 0
     assert "ResNet-50 v1.5" in capsys.readouterr().out
     assert load(Path("run")).network.architecture.version == "v1.5"
     assert run("train", "photos", "--data", "photos") == 2

@@ -129,6 +129,7 @@ def starting_weights(
     """
     from resnetlab.data.named import has_own_images
     from resnetlab.models.published import located, published
+    from resnetlab.networks.architecture import parse
 
     if given is not None:
         return (None if str(given) == SCRATCH else located(given)), ()
@@ -139,19 +140,19 @@ def starting_weights(
             return located(USUAL), (f"network and weights are not given: {USUAL}'s published weights",)
         except ResnetlabError as error:
             raise ResnetlabError(f"{error}. Or train without them: `from={SCRATCH}` and `network={USUAL}`") from None
-    name = network.lower().partition("-")[0]
+    name = parse(network).name
     hint = f"random weights; `from={name}` starts from published ones" if published(name) else "random weights"
     return None, (hint,)
 
 
 def usual_version(network: str | None, given: "Version | None") -> "Version | None":
     """v1.5 for a bottleneck network of no stated version: on images of one's own, as in torchvision and timm."""
-    from resnetlab.networks.architecture import architecture
+    from resnetlab.networks.architecture import parse
 
-    name, *words = (network or USUAL).split("-")
-    if given or any(word.startswith("v1") for word in words):
+    name = network or USUAL
+    if given or any(word.startswith("v1") for word in name.split("-")):
         return given
-    return "v1.5" if architecture(name).block == "bottleneck" else None
+    return "v1.5" if parse(name).block == "bottleneck" else None
 
 
 def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
