@@ -121,7 +121,7 @@ def test_what_is_put_there_by_hand_or_by_pytorch_is_found(small: Published, tmp_
 
 def test_a_download_that_breaks_off_goes_on(small: Published) -> None:
     Ranges.cut = 1_000_000
-    with pytest.raises(ResnetlabError, match=r"the connection ended [\d,]+ bytes early; what came is kept.*is found"):
+    with pytest.raises(ResnetlabError, match=r"the connection ended [\d,]+ bytes early; what came is kept"):
         located("resnet18")
     assert small.place.with_name(f"{small.file}.part").stat().st_size == 1_000_000
     Ranges.cut = None
@@ -149,7 +149,9 @@ def test_damaged_files_are_never_used(small: Published, tmp_path: Path) -> None:
 
 def test_neither_here_nor_there(small: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs" / small.file).unlink()
-    with pytest.raises(ResnetlabError, match=r"cannot download .*\(Not Found\).* a file of that name in .* is found"):
+    with pytest.raises(
+        ResnetlabError, match=r"cannot download .*\(Not Found\).*put the file into .*weights yourself"
+    ):
         located("resnet18")
     monkeypatch.setattr(module, "TORCHVISION", "http://127.0.0.1:9/")
     with pytest.raises(ResnetlabError, match="cannot download http://127.0.0.1:9/resnet18-"):
@@ -191,6 +193,7 @@ def test_the_line_that_everyone_types(small: Published, capsys: pytest.CaptureFi
     assert "Network and weights are not given: resnet18's published weights" in said
     assert "ResNet-18 B, recipe finetune" in said
     assert "its last layer is new, because the classes differ" in said
+    assert said.splitlines()[-1] == "Next: resnetlab predict run IMAGES, or resnetlab export run --to onnx"
     model = load(Path("run"))
     assert model.classes == ("dark", "light")
     assert model.provenance["start"]["file"] == small.file
@@ -206,7 +209,7 @@ def test_without_weights_it_says_the_ways_on(
     assert run("train", "photos", "--iterations", "2") == 2
     shown = " ".join(capsys.readouterr().err.split())
     assert "error: cannot download" in shown
-    assert f"a file of that name in {small.place.parent} is found" in shown
+    assert f"put the file into {small.place.parent} yourself" in shown
     assert "Or train without them: --from scratch and --network resnet18" in shown
     assert not Path("runs").exists()
     few = ("--iterations", "1", "--batch-size", "4", "--image-size", "32", "--threads", "1", "--out", "run")

@@ -171,3 +171,8 @@ def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
     evaluations = {"classification": evaluation.evaluation_of_run, "detection": detecting.evaluation_of_run}
     evaluations[spec.task.name](folder, settings)
     say(f"Model, curves, metrics, sample of training images, evaluation by class: {folder}")
+    ways = {
+        "classification": f"predict {folder} IMAGES, or resnetlab export {folder} --to onnx",
+        "detection": f"detect {folder} IMAGES --out PICTURES",
+    }
+    say(f"Next: resnetlab {ways[spec.task.name]}")

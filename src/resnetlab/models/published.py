@@ -126,12 +126,8 @@ def _fetched(known: Published) -> Path:
         check(found, known.digest)
         return found
     home().mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(home() / ".download.lock"):  # processes of one run download once
-            return download(known.url, known.place, known.digest)
-    except ResnetlabError as error:
-        said = f"the weights {known.name} are {known.file}; a file of that name in {known.place.parent} is found"
-        raise ResnetlabError(f"{error}: {said}") from None
+    with filelock.FileLock(home() / ".download.lock"):  # processes of one run download once
+        return download(known.url, known.place, known.digest)
 
 
 def _from_hub(name: str) -> Path:
