@@ -11,6 +11,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from servers import Ranges
 from sklearn.datasets import load_digits
@@ -202,6 +204,31 @@ def write_images(folder: Path, count: int, size: tuple[int, int] = (8, 8), seed:
     random = np.random.default_rng(seed)
     for k in range(count):
         Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.floats(0.02, 0.9))
+def test_validation_has_each_class_by_its_share(sizes: list[int], share: float) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    count = min(max(1, round(share * len(labels))), len(labels) - 1)
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    names = tuple(f"class {k}" for k in range(len(sizes)))
+    both = pixel_dataset("x", (pixels, labels), (pixels, labels), names)
+    part = both.with_validation(count)
+    assert isinstance(part.validation, Pixels)
+    assert len(part.validation) == count
+    found = part.validation.labels.bincount(minlength=len(sizes))
+    exact = torch.tensor(sizes) * count / len(labels)
+    assert ((found - exact).abs() < 1).all()
+    numbers = torch.cat([part.train.pixels, part.validation.pixels])[:, 0, 0, 0]
+    assert sorted(numbers.tolist()) == list(range(len(labels)))
+
+
+def test_three_of_three_classes_have_one_each() -> None:
+    labels = np.repeat(np.arange(3), 60)
+    pixels = np.zeros((180, 1, 1, 3), np.uint8)
+    some = pixel_dataset("x", (pixels, labels), (pixels, labels), ("a", "b", "c")).with_validation(3)
+    assert some.validation is not None
+    assert some.validation.labels.tolist() == [0, 1, 2]
 
 
 def test_a_split_folder(tmp_path: Path) -> None:

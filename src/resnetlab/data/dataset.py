@@ -208,7 +208,8 @@ class Dataset:
     def with_validation(self, count: int) -> "Dataset":
         """Move `count` training images to validation, independently of the run's seed.
 
-        The paper uses 5,000 of CIFAR-10's 50,000 (Section 4.2) and does not say which.
+        The paper uses 5,000 of CIFAR-10's 50,000 (Section 4.2) and does not say which. Here they
+        are as many of each class as its share, so that few images do not leave a class out.
 
         Raises:
             ResnetlabError: `count` is not below the number of training images, or a validation split exists.
@@ -222,6 +223,8 @@ class Dataset:
                 f"cannot set {count} images apart for validation: {self.name} has {len(self.train)} training images"
             )
         order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu"))
+        if self.train.labels.ndim == 1:
+            order = _shared_out(order, self.train.labels, count)
         held_out, kept = order[:count].sort().values, order[count:].sort().values
         return replace(self, train=self.train[kept], validation=self.train[held_out])
 
@@ -320,3 +323,18 @@ def pixel_split(where: str, pixels: np.ndarray, labels: np.ndarray, classes: Seq
             f"there are {len(classes)} classes, so labels are 0 to {len(classes) - 1}"
         )
     return Pixels(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _shared_out(order: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], count: int) -> Int64[Tensor, "n"]:
+    """The same numbers, of which the first `count` have each class by its share, by largest remainders."""
+    sizes = torch.bincount(labels).double()
+    shares = count * sizes / len(labels)
+    quota = shares.floor()
+    largest = (shares - quota).argsort(descending=True, stable=True)
+    quota[largest[: count - int(quota.sum())]] += 1
+    place = torch.zeros(len(order), dtype=torch.float64)  # of each image within its class
+    for k in range(len(sizes)):
+        mine = labels[order] == k
+        place[mine] = torch.arange(int(mine.sum())).double()
+    first = place < quota[labels[order]]
+    return torch.cat([order[first], order[~first]])
