@@ -496,3 +496,16 @@ def test_pascal_voc_of_two_years_is_the_papers_07_and_12(tmp_path: Path) -> None
     voc(tmp_path / "VOC2012", {"e": [("cow", "", 1, 1, 9, 9)]})
     with pytest.raises(ResnetlabError, match="VOC2012 has other classes than"):
         list_annotated(tmp_path)
+
+
+def test_half_a_voc_folder_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "one/Annotations").mkdir(parents=True)
+    (tmp_path / "one/Annotations/a.xml").write_text("<annotation/>")
+    with pytest.raises(
+        ResnetlabError, match=r"Annotations has \.xml files, but .*JPEGImages with their images is missing"
+    ):
+        list_annotated(tmp_path / "one")
+    for name in ("Annotations", "JPEGImages"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+    with pytest.raises(ResnetlabError, match=r"Annotations has no \.xml files; expected one for each image in"):
+        list_annotated(tmp_path / "two")
