@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -11,9 +11,6 @@ from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, ends_in, main_process, print_table, say
 from resnetlab.cli.evaluation import TestData, TestSettings, scored_by
 from resnetlab.errors import ResnetlabError
-
-if TYPE_CHECKING:
-    from resnetlab.evaluation.scores import Scored
 
 
 @command
@@ -40,15 +37,19 @@ def compare(
     at_least_one(settings)
     ends_in("out", out, ".json")
     from resnetlab.evaluation.certainty import Paired, interval_of_error
+    from resnetlab.evaluation.scores import SCORES, Scored
     from resnetlab.files import write_json
     from resnetlab.report.record import Table
 
-    kept = [(path / "scores.safetensors").is_file() for path in (first, second)]
+    kept = [(path / SCORES).is_file() for path in (first, second)]
     changed = [name for name, value in vars(TestData()).items() if getattr(on, name) != value]
     if all(kept) and (protocol or changed):
         given = f"protocol={protocol}" if protocol else changed[0]
         raise ResnetlabError(f"`{given}` takes no effect: {first} and {second} are finished evaluations")
-    one, two = (_scores(path, protocol or "center", on, settings) for path in (first, second))
+    one, two = (
+        Scored.load(path) if is_kept else scored_by(path, protocol or "center", (), on, settings).scored
+        for path, is_kept in zip((first, second), kept, strict=True)
+    )
     places = {name: k for k, name in enumerate(two.names)}
     if set(places) != set(one.names) or set(one.classes) != set(two.classes):
         what = "classes" if set(one.classes) != set(two.classes) else "images"
@@ -73,11 +74,3 @@ def compare(
         numbers |= {"p_value": paired.p_value, "test": "McNemar, exact"}
         write_json(out, {"first": str(first), "second": str(second), "data": where, **numbers})
         say(f"Numbers: {out}")
-
-
-def _scores(path: Path, protocol: ProtocolName, on: TestData, settings: TestSettings) -> "Scored":
-    from resnetlab.evaluation.scores import Scored
-
-    if (path / "scores.safetensors").is_file():
-        return Scored.load(path)
-    return scored_by(path, protocol, (), on, settings).scored

@@ -1,6 +1,7 @@
 """`resnetlab evaluate`."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,8 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from resnetlab.evaluation.answers import Answers
     from resnetlab.evaluation.evaluate import EvaluationSet
     from resnetlab.evaluation.protocol import Protocol
@@ -191,18 +194,26 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
 
 def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
     """Write all files of an evaluation."""
+    from resnetlab.evaluation.scores import SCORES
     from resnetlab.report.evaluation_files import write_evaluation
 
     title = f"{trained.network.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
     about = {"title": title, **scored.about, "preprocessing": trained.preprocessing.fit.describe()}
     number = {name: k for k, name in enumerate(images.names)}
+    found, pixels = scored.answers(), lambda k: images.pixels(number[scored.names[k]])
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, scored.answers(), scored.names, lambda k: images.pixels(number[scored.names[k]]), about)
-    _explain_mistakes(folder / "explained.png", trained, images, scored)
-    scored.save(folder / "scores.safetensors")
+    write_evaluation(folder, found, scored.names, pixels, about)
+    _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
+    scored.save(folder / SCORES)
 
 
-def _explain_mistakes(path: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
+def _explain_mistakes(
+    path: Path,
+    trained: "Model",
+    found: "Answers",
+    names: Sequence[str],
+    pixels: "Callable[[int], np.ndarray]",
+) -> None:
     """Draw where the network sees the wrong and the true class of its most confident mistakes, if it made any."""
     import numpy as np
 
@@ -210,15 +221,14 @@ def _explain_mistakes(path: Path, trained: "Model", images: "EvaluationSet", sco
     from resnetlab.inference.explain import explain
     from resnetlab.report.explanations import draw_explanations
 
-    found, number = scored.answers(), {name: k for k, name in enumerate(images.names)}
     wrong = found.confident_mistakes(EXPLAINED)
     if not wrong:
         path.unlink(missing_ok=True)
         return
     pairs = [(int(found.ranked[k, 0]), int(found.labels[k])) for k in wrong]
-    explained = explain(trained, np.stack([images.pixels(number[scored.names[k]]) for k in wrong]), pairs)
+    explained = explain(trained, np.stack([pixels(k) for k in wrong]), pairs)
     titles = [
-        [scored.names[k][-34:], *(f"{what} {spoken(name)[:20]} {share:.0%}" for what, name, share in zip(
+        [names[k][-34:], *(f"{what} {spoken(name)[:20]} {share:.0%}" for what, name, share in zip(
             ("taken for", "is"), each.classes, each.probabilities, strict=True))]
         for k, each in zip(wrong, explained, strict=True)
     ]  # fmt: skip

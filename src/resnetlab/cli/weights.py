@@ -192,6 +192,8 @@ def predict_(
     from resnetlab.data.class_names import spoken
     from resnetlab.inference.engines import open_engine
     from resnetlab.inference.predict import Unreadable, find_images, predict
+    from resnetlab.models.importing import read_model
+    from resnetlab.models.modelfile import Model
     from resnetlab.runs.settings import choose_device
 
     if explain and (engine not in (None, "torch") or model.suffix == ".onnx"):
@@ -203,7 +205,8 @@ def predict_(
     paths = find_images(images)
     on_torch = (engine or ("onnxruntime" if model.suffix == ".onnx" else "torch")) == "torch"
     where = choose_device("cpu" if settings.device == "auto" and not on_torch else settings.device)
-    opened = open_engine(model, engine, device=where, precision=precision, threads=settings.threads)
+    read_once = read_model(model) if explain else model
+    opened = open_engine(read_once, engine, device=where, precision=precision, threads=settings.threads)
     size = settings.images_per_batch(where)
     started, unreadable, doubtful, rows = time.perf_counter(), 0, 0, []
     for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
@@ -223,32 +226,30 @@ def predict_(
     read, place = len(paths) - unreadable, f": {csv}" if csv else ""
     if csv:
         _write_csv(csv, rows, unsure is not None)
-    if explain:
-        _explain(model, paths, explain, where, size)
+    if explain and isinstance(read_once, Model):
+        _explain(read_once, paths, explain, where, size)
     doubt = f", {doubtful:,} unsure" if unsure is not None else ""
     say(f"{counted(read, 'image')}{doubt} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}")
     if unreadable:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
 
 
-def _explain(model: Path, paths: list[Path], folder: Path, device: "torch.device", batch_size: int) -> None:
+def _explain(model: "Model", paths: list[Path], folder: Path, device: "torch.device", batch_size: int) -> None:
     """Write a picture for each readable image: the image, and the maps of its likeliest classes."""
     import numpy as np
 
-    from resnetlab.inference.explain import explain_likeliest
+    from resnetlab.inference.explain import explain
     from resnetlab.inference.predict import read_batches
-    from resnetlab.models.importing import read_model
     from resnetlab.report.explanations import class_titles, draw_explanations
 
-    loaded = read_model(model)
-    loaded.network.to(device)
+    model.network.to(device)
     places, made = places_under(folder, paths, ".png"), 0
-    batches = read_batches(loaded.preprocessing.fit, paths, batch_size)
+    batches = read_batches(model.preprocessing.fit, paths, batch_size)
     for batch in watched(batches, "explaining", -(-len(paths) // batch_size)):
         read = [(path, pixels) for path, pixels in batch if not isinstance(pixels, str)]
         if not read:
             continue
-        found = explain_likeliest(loaded, np.stack([pixels for _, pixels in read]))
+        found = explain(model, np.stack([pixels for _, pixels in read]))
         for (path, _), each in zip(read, found, strict=True):
             place = places[Path(str(path))]
             draw_explanations([each], [class_titles(each, str(path))], place)

@@ -24,6 +24,7 @@ from resnetlab.networks.inference import fold_batch_norm, fused
 from resnetlab.networks.resnet import ResNet
 
 FORMAT = 2
+SCORES = "scores.safetensors"  # in the folder of an evaluation
 WAITING = 1 << 28  # bytes of parts that wait for others of their shape
 PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224}  # at a time
 
@@ -72,7 +73,7 @@ class Scored:
         Raises:
             ResnetlabError: there are none, or they are damaged.
         """
-        file = path / "scores.safetensors" if path.is_dir() else path
+        file = path / SCORES if path.is_dir() else path
         try:
             with safe_open(file, "pt") as content:
                 said = json.loads((content.metadata() or {})["resnetlab-scores"])

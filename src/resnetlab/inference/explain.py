@@ -28,37 +28,35 @@ class Explained:
 
 
 def class_activation_maps(
-    network: ResNet, images: Float[Tensor, "n c h w"], classes: Int64[Tensor, "n k"]
-) -> tuple[Float[Tensor, "n k h2 w2"], Float[Tensor, "n classes"]]:
-    """The contributions to the logits of some classes of each image, by position of the last map, and all logits.
+    network: ResNet, features: Float[Tensor, "n c h2 w2"], classes: Int64[Tensor, "n k"]
+) -> Float[Tensor, "n k h2 w2"]:
+    """The contributions to the logits of some classes of each image, by position of the last feature map.
 
     The mean over the positions and the bias of the class are the logit.
     """
-    features = network.features(images)
-    return torch.einsum("nchw,nkc->nkhw", features, network.fc.weight[classes]), network.classify(features)
+    return torch.einsum("nchw,nkc->nkhw", features, network.fc.weight[classes])
 
 
-def explain(model: Model, pixels: UInt8[np.ndarray, "n h w c"], classes: Sequence[Sequence[int]]) -> list[Explained]:
-    """The maps of some classes of each image, enlarged to the image; `pixels` are fitted as the model wants them."""
-    device = next(model.network.parameters()).device
-    wanted = torch.tensor(classes, dtype=torch.int64, device=device)
-    with torch.inference_mode():
-        images = model.preprocessing.to(device)(torch.from_numpy(pixels).to(device))
-        maps, logits = class_activation_maps(model.network, images, wanted)
-        shares = logits.double().softmax(1).gather(1, wanted)
-        large = F.interpolate(maps, pixels.shape[1:3], mode="bilinear", align_corners=False)
-    return [
-        Explained(
-            pixels[k], tuple(model.classes[c] for c in classes[k]), tuple(shares[k].tolist()), large[k].cpu().numpy()
-        )
-        for k in range(len(pixels))
-    ]
+def explain(
+    model: Model,
+    pixels: UInt8[np.ndarray, "n h w c"],
+    classes: Sequence[Sequence[int]] | None = None,
+    count: int = 2,
+) -> list[Explained]:
+    """The maps of some classes of each image, enlarged to the image; `pixels` are fitted as the model wants them.
 
-
-def explain_likeliest(model: Model, pixels: UInt8[np.ndarray, "n h w c"], count: int = 2) -> list[Explained]:
-    """The maps of the likeliest classes of each image, likeliest first."""
+    Without `classes` they are the `count` likeliest of each image, likeliest first.
+    """
     device = next(model.network.parameters()).device
     with torch.inference_mode():
-        logits = model.network(model.preprocessing.to(device)(torch.from_numpy(pixels).to(device)))
-    order = logits.argsort(dim=1, descending=True, stable=True)  # of equal logits the lowest class first
-    return explain(model, pixels, order[:, :count].tolist())
+        features = model.network.features(model.preprocessing.to(device)(torch.from_numpy(pixels).to(device)))
+        logits = model.network.classify(features)
+        if classes is None:  # of equal logits the lowest class first
+            chosen = logits.argsort(dim=1, descending=True, stable=True)[:, :count]
+        else:
+            chosen = torch.tensor(classes, dtype=torch.int64, device=device)
+        shares = logits.double().softmax(1).gather(1, chosen)
+        maps = class_activation_maps(model.network, features, chosen)
+        large = F.interpolate(maps, pixels.shape[1:3], mode="bilinear", align_corners=False).cpu().numpy()
+    names = [tuple(model.classes[number] for number in each) for each in chosen.tolist()]
+    return [Explained(pixels[k], names[k], tuple(shares[k].tolist()), large[k]) for k in range(len(pixels))]

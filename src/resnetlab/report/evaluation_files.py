@@ -15,10 +15,11 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
+from resnetlab.evaluation.scores import SCORES
 from resnetlab.files import replacing, write_json
 
-TABLES = "metrics.json", "per_class.csv", "predictions.csv", "scores.safetensors"
-FILES = (*TABLES, "confusion.png", "mistakes.png", "explained.png", "reliability.png")
+TABLES = "metrics.json", "per_class.csv", "predictions.csv"
+FILES = (*TABLES, SCORES, "confusion.png", "mistakes.png", "explained.png", "reliability.png")
 MISTAKES = 24
 ACROSS = 6
 WITH_NUMBERS = 30  # classes
