@@ -8,28 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from resnetlab.cli import main
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.resnet import build
 
 CLASSES = ("a", "b", "c", "d")
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> int:
-        monkeypatch.setattr("sys.argv", ["resnetlab", "compare", *words])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return run
 
 
 def evaluation(folder: str, right: list[bool], names: list[str] | None = None) -> None:
@@ -46,14 +30,14 @@ def evaluation(folder: str, right: list[bool], names: list[str] | None = None) -
 def test_evaluations(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     evaluation("one", [True] * 30 + [False] * 20)
     evaluation("two", [True] * 28 + [False] * 2 + [True] * 15 + [False] * 5)
-    assert command("one", "two", "--out", "numbers.json") == 0
+    assert command("compare", "one", "two", "--out", "numbers.json") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "two is better than one beyond chance" in text
     assert "both 28, only the first 2, only the second 15, neither 5" in text
     found = json.loads(Path("numbers.json").read_text())
     assert found["difference"] == pytest.approx(-26.0)
     assert found["p_value"] == pytest.approx(2 * sum([1, 17, 136]) / 2**17)  # 2 or fewer of 17
-    assert command("two", "one") == 0
+    assert command("compare", "two", "one") == 0
     assert "two is better than one beyond chance" in " ".join(capsys.readouterr().out.split())
 
 
@@ -65,7 +49,7 @@ def test_images_in_another_order_are_the_same(
     scored = Scored.load(Path("one"))
     Path("two").mkdir()
     scored.ordered([4, 5, 6, 7, 0, 1, 2, 3]).save(Path("two/scores.safetensors"))
-    assert command("one", "two") == 0
+    assert command("compare", "one", "two") == 0
     assert "one and two are right and wrong on the same images." in " ".join(capsys.readouterr().out.split())
 
 
@@ -78,7 +62,7 @@ def test_models(command: Callable[..., int], tiny_npz: Path, capsys: pytest.Capt
         torch.manual_seed(seed)
         save(Model(build("cifar_resnet8", num_classes=4), about, CLASSES, {}), Path(f"{name}.safetensors"))
     words = ("one.safetensors", "two.safetensors", "--data", str(tiny_npz), "--threads", "1")
-    assert command(*words) == 0
+    assert command("compare", *words) == 0
     assert "tiny, test: 16 images" in " ".join(capsys.readouterr().out.split())
 
 
@@ -98,5 +82,5 @@ def test_mistakes(
     evaluation("one", [True] * 8)
     evaluation("two", [True] * 8)
     evaluation("other", [True] * 8, [f"x{k}.png" for k in range(8)])
-    assert command(*words) == 2
+    assert command("compare", *words) == 2
     assert said in capsys.readouterr().err

@@ -1,53 +1,42 @@
 """`resnetlab recipes`, `--version`, and names of networks as people type them."""
 
-import sys
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import version
 
 import pytest
 
-from resnetlab.cli import main
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
 from resnetlab.training.named_recipes import RECIPES
 from resnetlab.training.recipe import Recipe, meanings
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["resnetlab", *words])
-    monkeypatch.setattr("resnetlab.cli.common.console.width", 200)
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def test_all_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "recipes") == 0
+def test_all_recipes_are_listed(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("recipes") == 0
     text = capsys.readouterr().out
     assert all(name in text for name in RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_field_of_one(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "recipes", name) == 0
+def test_every_field_of_one(name: str, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("recipes", name) == 0
     text = capsys.readouterr().out
     assert all(field.name in text for field in fields(Recipe) if field.name != "name")
 
 
 def test_what_differs_from_the_papers_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "recipes", "finetune") == 0
+    assert command("recipes", "finetune") == 0
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 3}
     assert [cell.strip() for cell in lines["learning_rate"].split("│")[2:4]] == ["0.01", "0.1"]
     assert [cell.strip() for cell in lines["momentum"].split("│")[2:4]] == ["0.9", ""]
     assert "Training images held out for validation" in lines["validation"]
 
 
-def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "recipes", "finetun") == 2
+def test_mistakes(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("recipes", "finetun") == 2
     assert "unknown recipe 'finetun': did you mean finetune" in capsys.readouterr().err
 
 
@@ -57,8 +46,8 @@ def test_meanings_are_those_of_fields() -> None:
     assert found["drops"] == "Steps after which the learning rate is divided by 10."
 
 
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "--version") == 0
+def test_version(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--version") == 0
     assert capsys.readouterr().out.startswith(f"resnetlab {version('resnetlab')}, Python ")
 
 

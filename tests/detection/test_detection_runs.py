@@ -281,7 +281,7 @@ def test_a_run_is_one_with_its_options(options: Options, squares: Dataset, tmp_p
         go(replace(other, recipe=replace(RECIPE, iterations=1)), tmp_path / "r", squares)
 
 
-# Several processes, which make the data anew: pixels in memory do not travel
+# Several processes, which make the data themselves: pixels in memory do not travel
 
 
 def scenes() -> Dataset:

@@ -1,5 +1,7 @@
 """Class activation maps: exact sums of logits, the right place, and pictures."""
 
+import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnetlab.cli import main
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.files import places_under
 from resnetlab.inference.explain import class_activation_maps, explain
@@ -82,20 +83,7 @@ def test_places() -> None:
     assert places_under(Path("out"), [Path("a/x.jpg")], ".png") == {Path("a/x.jpg"): Path("out/x.png")}
 
 
-def run(*words: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["resnetlab", *words])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-
-def test_predict_writes_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_predict_writes_pictures(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     save(model(), Path("m.safetensors"))
     random = np.random.default_rng(0)
     for folder in ("photos/a", "photos/b"):
@@ -104,7 +92,7 @@ def test_predict_writes_pictures(
             Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(f"{folder}/{k}.png")
     Image.fromarray(random.integers(0, 256, (40, 50), dtype=np.uint8)).save("photos/a/grey.png")
     Path("photos/b/bad.jpg").write_text("no image")
-    assert run("predict", "m.safetensors", "photos", "--explain", "why") == 2  # a file cannot be read
+    assert command("predict", "m.safetensors", "photos", "--explain", "why") == 2  # a file cannot be read
     shown = capsys.readouterr()
     assert "5 pictures of where the network sees the likeliest classes: why" in shown.out
     assert "1 of 6 files could not be read" in shown.err
@@ -112,7 +100,31 @@ def test_predict_writes_pictures(
     assert made == ["a/0.png", "a/1.png", "a/grey.png", "b/0.png", "b/1.png"]
     with Image.open("why/a/0.png") as picture:
         assert picture.width > 2 * picture.height  # the image and two maps
-    assert run("predict", "m.safetensors", "photos/a/0.png", "--explain", "why", "--engine", "onnxruntime") == 2
+    assert command("predict", "m.safetensors", "photos/a/0.png", "--explain", "why", "--engine", "onnxruntime") == 2
     assert "--explain needs the network itself" in capsys.readouterr().err
-    assert run("predict", "m.safetensors", "photos/a/0.png", "--explain", "m.safetensors") == 2
+    assert command("predict", "m.safetensors", "photos/a/0.png", "--explain", "m.safetensors") == 2
     assert "m.safetensors is a file; give a folder" in capsys.readouterr().err
+
+
+def test_unsure_images_are_marked(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """On the terminal and in a column of the table, by the probability of the likeliest class."""
+    some = model()
+    save(some, Path("m.safetensors"))
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    Path("photos").mkdir()
+    for k, image in enumerate(pixels):
+        Image.fromarray(image).save(f"photos/{k}.png")
+    with torch.no_grad():
+        likeliest = some.network(some.preprocessing(torch.from_numpy(pixels))).softmax(1).amax(1)
+    least = float(likeliest.median()) + 1e-4  # three or more are below
+    expected = (likeliest < least).tolist()
+    words = ("predict", "m.safetensors", "photos", "--unsure", str(least), "--precision", "float32")
+    assert command(*words) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [": unsure: " in line for line in lines] == expected
+    assert f"6 images, {sum(expected)} unsure in" in last
+    assert command(*words, "--csv", "found.csv") == 0
+    with Path("found.csv").open(newline="") as file:
+        assert [row["unsure"] == "yes" for row in csv.DictReader(file)] == expected
+    assert command("predict", "m.safetensors", "photos", "--unsure", "1.5") == 2
+    assert "--unsure 1.5: it must be more than 0 and at most 1" in capsys.readouterr().err

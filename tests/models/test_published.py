@@ -1,5 +1,6 @@
 """Published weights: by name, from a local server, from the cache, and what goes wrong."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,13 +13,14 @@ from PIL import Image
 from servers import Ranges
 from torchvision.models import get_model, get_model_weights
 
-from resnetlab.cli import main
 from resnetlab.errors import ResnetlabError
 from resnetlab.models import published as module
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import load
 from resnetlab.models.published import PUBLISHED, Published, located, of_digest, published
 from resnetlab.networks.architecture import parse
+
+Command = Callable[..., int]
 
 
 def test_the_table_is_torchvisions() -> None:
@@ -81,8 +83,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Publi
     monkeypatch.setattr(module, "TORCHVISION", f"{server}theirs/")
     for name in (module.HOME, "XDG_CACHE_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
     return known
 
 
@@ -165,16 +165,6 @@ def test_the_hub_without_a_network(small: Published, monkeypatch: pytest.MonkeyP
         located("timm/resnet50.a1_in1k")
 
 
-def run(*words: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["resnetlab", *words])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-
 def photos(folder: Path) -> None:
     random = np.random.default_rng(0)
     for label, base in (("dark", 40), ("light", 180)):
@@ -184,11 +174,11 @@ def photos(folder: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{k}.png")
 
 
-def test_the_line_that_everyone_types(small: Published, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_that_everyone_types(small: Published, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """`train photos/`: ResNet-18 from published weights, fine-tuned; then what people do with it."""
     photos(Path("photos"))
     few = ("--iterations", "2", "--batch-size", "4", "--image-size", "32", "--threads", "1", "--out", "run")
-    assert run("train", "photos", *few) == 0
+    assert command("train", "photos", *few) == 0
     said = capsys.readouterr().out
     assert "Network and weights are not given: resnet18's published weights" in said
     assert "ResNet-18 B, recipe finetune" in said
@@ -197,44 +187,46 @@ def test_the_line_that_everyone_types(small: Published, capsys: pytest.CaptureFi
     model = load(Path("run"))
     assert model.classes == ("dark", "light")
     assert model.provenance["start"]["file"] == small.file
-    assert run("predict", "run", "photos/dark/0.png") == 0
-    assert run("export", "run", "--to", "torchvision") == 0
+    assert command("predict", "run", "photos/dark/0.png") == 0
+    assert command("export", "run", "--to", "torchvision") == 0
 
 
 def test_without_weights_it_says_the_ways_on(
-    small: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: Published, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos(Path("photos"))
     (tmp_path / "theirs" / small.file).unlink()
-    assert run("train", "photos", "--iterations", "2") == 2
+    assert command("train", "photos", "--iterations", "2") == 2
     shown = " ".join(capsys.readouterr().err.split())
     assert "error: cannot download" in shown
     assert f"put the file into {small.place.parent} yourself" in shown
     assert "Or train without them: --from scratch and --network resnet18" in shown
     assert not Path("runs").exists()
     few = ("--iterations", "1", "--batch-size", "4", "--image-size", "32", "--threads", "1", "--out", "run")
-    assert run("train", "photos", "--from", "scratch", "--network", "ResNet-50-narrow16", *few) == 0
+    assert command("train", "photos", "--from", "scratch", "--network", "ResNet-50-narrow16", *few) == 0
     assert "ResNet-50 v1.5" in capsys.readouterr().out
     assert load(Path("run")).network.architecture.version == "v1.5"
-    assert run("train", "photos", "--data", "photos") == 2
+    assert command("train", "photos", "--data", "photos") == 2
     assert "the data is given twice" in capsys.readouterr().err
 
 
-def test_names_are_models_in_every_command(small: Published, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_models_in_every_command(
+    small: Published, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos(Path("photos"))
-    assert run("predict", "resnet18", "photos/dark/0.png") == 0
-    assert run("embed", "resnet18", "photos/dark", "--out", "features.npz") == 0
-    assert run("export", "resnet18", "--to", "timm") == 0
+    assert command("predict", "resnet18", "photos/dark/0.png") == 0
+    assert command("embed", "resnet18", "photos/dark", "--out", "features.npz") == 0
+    assert command("export", "resnet18", "--to", "timm") == 0
     assert Path("resnet18-" + small.digest[-8:] + "-timm").is_dir()
-    assert run("import", "resnet18") == 0
-    assert run("evaluate", "resnet18", "--data", "photos") == 2  # other classes
+    assert command("import", "resnet18") == 0
+    assert command("evaluate", "resnet18", "--data", "photos") == 2  # other classes
     assert Ranges.seen == [None]
     capsys.readouterr()
-    assert run("weights") == 0
+    assert command("weights") == 0
     text = capsys.readouterr().out
     assert "resnet50.v2" in text
     assert "80.86" in text
-    assert run("weights", "resnet18") == 0
+    assert command("weights", "resnet18") == 0
     assert str(small.place) in capsys.readouterr().out
-    assert run("weights", "resnet-51") == 2
+    assert command("weights", "resnet-51") == 2
     assert "there are no published weights 'resnet-51': did you mean" in capsys.readouterr().err
