@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 
 from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError
+from resnetlab.version import installed
 
 
 def main() -> None:
@@ -35,7 +36,8 @@ def main() -> None:
         sys.exit(status)
 
     if sys.argv[1:] in (["--version"], ["-V"]):
-        print(f"resnetlab {version('resnetlab')}, Python {platform.python_version()}, torch {version('torch')}")
+        own = installed() or "not installed"
+        print(f"resnetlab {own}, Python {platform.python_version()}, torch {version('torch')}")
         return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     try:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import as_flags, at_least_one, complain, console, ends_in, print_table, say, watched
+from resnetlab.cli.common import (
+    as_flags,
+    at_least_one,
+    complain,
+    console,
+    counted,
+    ends_in,
+    print_table,
+    say,
+    watched,
+)
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 
@@ -70,12 +80,11 @@ def check_data(
     if csv:
         _write(csv, checked.findings)
         say(f"All findings: {csv}")
-    counted = f"{total:,} image{'s' * (total != 1)}"
     if checked.sound:
-        say(f"{counted}: nothing stops training or makes its results wrong.")
+        say(f"{counted(total, 'image')}: nothing stops training or makes its results wrong.")
         return
     wrong = sum(finding.weight != "note" for finding in checked.findings)
-    say(f"{counted}: {wrong:,} finding{'s' * (wrong != 1)} to fix before training.")
+    say(f"{counted(total, 'image')}: {counted(wrong, 'finding')} to fix before training.")
     sys.exit(1)
 
 
@@ -233,7 +242,7 @@ def _show(kind: str, findings: "list[Finding]") -> None:
     from resnetlab.data.findings import KINDS
 
     weight, advice = KINDS[kind]
-    _fitted(f"{HEADINGS[weight]}: {kind}, {len(findings):,} time{'s' * (len(findings) != 1)}", advice, "    ")
+    _fitted(f"{HEADINGS[weight]}: {kind}, {counted(len(findings), 'time')}", advice, "    ")
     for finding in findings[:SHOWN] if weight != "note" else findings[:1]:
         _fitted(f"    {finding.file}", finding.detail, "        ")
     hidden = len(findings) - (SHOWN if weight != "note" else 1)

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from resnetlab.models.recognise import Kind, NotStatedError, Weights, recognise
 from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
 from resnetlab.models.tensors import read_tensors
 from resnetlab.networks.architecture import Architecture
+from resnetlab.version import installed
 
 CIFAR_USUAL: dict[Kind, tuple[Channels, Channels]] = {
     "akamaster": (IMAGENET_MEAN, IMAGENET_STD),
@@ -111,7 +111,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
             "beside": list(said.files),
             "taken": list(notes),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "resnetlab": version_of("resnetlab"),
+            "resnetlab": installed(),
         }
         | ({"published": known.about} if (known := of_digest(digest)) else {})
     }

@@ -76,7 +76,7 @@ def finish(
             chosen = chosen | test_all(spec.task, state.tested, batches)
         protocol += ", exact batch-norm statistics"
         exact = f"{chosen[f'test_{headline.name}']:.2f} {headline.unit}".strip()
-        yield (f"with exact batch-norm statistics the test {headline.name} is {exact}")
+        yield f"with exact batch-norm statistics the test {headline.name} is {exact}"
     if recipe.keep == "best" and best is not None:
         chosen = best
         record.keep_best_model()
@@ -84,11 +84,11 @@ def finish(
         save_model(spec, record, state, batches, chosen)
     if state.step < recipe.iterations:
         reason = f"{recipe.patience} reports without a better validation {headline.name}"
-        yield (f"ended early at step {state.step:,}: {reason}")
+        yield f"ended early at step {state.step:,}: {reason}"
     skipped = sorted(gathered(batches.waiting.skipped))
     if skipped:
         files = f"{len(skipped):,} unreadable file{'s' * (len(skipped) > 1)}"
-        yield (f"{files} skipped, {skipped[0]}{' among them' * (len(skipped) > 1)}")
+        yield f"{files} skipped, {skipped[0]}{' among them' * (len(skipped) > 1)}"
     result = {"protocol": protocol, **_numbers(spec.task, chosen, best)}
     result |= {"ended_at": state.step} if state.step < recipe.iterations else {}
     result |= {"unreadable": skipped} if skipped else {}

@@ -103,15 +103,17 @@ def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iter
                     if step < recipe.iterations and _asked_to_stop(wish, step, began.device):
                         record.save(state)
                         record.log("interrupted", step=step)
-                        raise Interrupted(
-                            f"stopped at step {step:,} and saved; the same command continues from there"
-                        )
+                        raise _stopped(step)
                     yield progress
                     if ended:
                         break
         record.save(state)
         for message in finish(spec, record, state, _stoppable(batches, wish, state.step), dataset, points):
             yield replace(progress, step=recipe.iterations, message=message)
+
+
+def _stopped(step: int) -> Interrupted:
+    return Interrupted(f"stopped at step {step:,} and saved; the same command continues from there")
 
 
 def _stoppable(batches: Batches, wish: Wish, step: int) -> Batches:
@@ -123,7 +125,7 @@ def _stoppable(batches: Batches, wish: Wish, step: int) -> Batches:
         def each() -> Iterator[Any]:
             for batch in make():
                 if wish.to_stop:
-                    raise Interrupted(f"stopped at step {step:,} and saved; the same command continues from there")
+                    raise _stopped(step)
                 yield batch
 
         return each

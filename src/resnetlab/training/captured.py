@@ -98,14 +98,16 @@ class CapturedStep:
 @contextmanager
 def counted_at_once(network: nn.Module, times: int) -> Iterator[None]:
     """Count the batches of all batch normalisation in training with one operation rather than one each."""
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
-    counters: list[Tensor] = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
-    for norm in norms:
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    counters: dict[nn.BatchNorm2d, Tensor] = {
+        norm: norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None
+    }
+    for norm in counters:
         norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, counter in zip(norms, counters, strict=True):
+        for norm, counter in counters.items():
             norm.num_batches_tracked = counter
     if counters:
-        torch._foreach_add_(counters, times)
+        torch._foreach_add_(list(counters.values()), times)

@@ -2,18 +2,18 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from resnetlab.training.distributed import World
+from resnetlab.version import installed
 
 
 def environment(device: torch.device) -> dict[str, object]:
     """Versions, the commit (in a git checkout), and the CPU or GPU."""
     return {
-        "resnetlab": _version(),
+        "resnetlab": installed(),
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -22,13 +22,6 @@ def environment(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "processes": World.here().size,
     }
-
-
-def _version() -> str | None:
-    try:
-        return version("resnetlab")
-    except PackageNotFoundError:  # the sources are run as they are, not installed
-        return None
 
 
 def _commit() -> str | None:
