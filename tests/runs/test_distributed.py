@@ -1,8 +1,10 @@
 """Several processes train the network that one trains, on the same batches."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import processes
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,6 +26,7 @@ from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training.distributed import joined, summed
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.named_recipes import MODERN
 from resnetlab.training.recipe import Recipe
@@ -199,3 +203,23 @@ def test_exact_statistics_of_two_processes_are_those_of_one(photos: Path, tmp_pa
 def unbalance(photos: Path) -> None:
     for path in sorted((photos / "train" / "ant").iterdir())[3:]:
         path.unlink()
+
+
+def meet_twice() -> None:
+    """What each process does; the first is slow to leave a meeting, and the second is back before it."""
+    if os.environ["RANK"] == "0":
+        leave = dist.destroy_process_group
+
+        def slowly() -> None:
+            time.sleep(1)
+            leave()
+
+        dist.destroy_process_group = slowly
+    for number in range(3):
+        with joined(torch.device("cpu")):
+            assert float(summed(torch.tensor([1.0 + number]))) == 2 * (1 + number)
+
+
+def test_a_meeting_begins_while_another_process_still_leaves_the_last(tmp_path: Path) -> None:
+    children = processes.in_two(meet_twice, folder=tmp_path)
+    assert [child.wait() for child in children] == [0, 0], [child.text() for child in children]

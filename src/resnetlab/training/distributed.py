@@ -1,5 +1,6 @@
 """Train one network in several processes that torchrun starts; without torchrun, in one process."""
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -61,17 +62,25 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = next(iter(dist.rendezvous("env://")))[0]  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     # each process group has its own keys in the store; old keys hold addresses of ended processes
     meeting = f"attempt {attempt}, meeting {next(_meetings)}"
-    store = dist.PrefixStore(meeting, store)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(meeting, _store())  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size)
     try:
         yield here
     finally:
         dist.destroy_process_group()
+
+
+@functools.cache
+def _store() -> Any:
+    """The store of all processes, kept from the first meeting on.
+
+    A new one for each meeting could be reached while the old one still ends.
+    """
+    return next(iter(dist.rendezvous("env://")))[0]  # type: ignore[attr-defined]
 
 
 def led(here: World, action: Callable[[], T]) -> T | None:
