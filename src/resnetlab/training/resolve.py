@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from resnetlab.assignments import parse_assignments
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.training.named_recipes import LENGTHS, RECIPES
-from resnetlab.training.recipe import Balance, Recipe
+from resnetlab.training.recipe import Balance, Precision, Recipe
 
 T = TypeVar("T")
 USED_BY = {
@@ -21,6 +21,10 @@ USED_BY = {
     "drops": ("schedule", ("drops",)),
 }
 """Fields that have an effect only for some values of another field."""
+
+OWN_OPTIONS = "learning_rate", "weight_decay", "patience", "precision", "freeze", "balance", "accumulate"
+"""Fields that have an option of their own."""
+SHORT = {"lr": "learning_rate", "wd": "weight_decay", "batch": "batch_size", "steps": "iterations"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,17 @@ class RecipeOptions:
     image_size: int | None = None
     """Side in pixels of the network's square input; for detection of the image's shorter side. Default: 224, for
     detection 600, or the size of the images in memory."""
+    learning_rate: float | None = None
+    """The highest learning rate. Default: the recipe's, e.g. 0.1 on CIFAR, 0.01 for finetune; in proportion to
+    --batch-size."""
+    weight_decay: float | None = None
+    """Default: the recipe's, e.g. 0.0001 for finetune."""
+    validation: float | None = None
+    """Training images to hold out for validation, as a number or a share such as 0.2. Default: none."""
+    patience: int | None = None
+    """End training after this many reports without a better validation error. Default: never."""
+    precision: Precision | None = None
+    """Of activations and multiplications; weights and statistics are always float32. Default: the recipe's."""
     freeze: str | None = None
     """Freeze weights and batch statistics up to this stage, e.g. layer2. Default: none."""
     balance: Balance | None = None
@@ -54,7 +69,7 @@ class RecipeOptions:
     accumulate: int | None = None
     """Run each batch in this many chunks to save memory. Default: 1."""
     fields: tuple[str, ...] = ()
-    """Change recipe fields, e.g. learning_rate=0.05 validation=500 patience=5 keep=best."""
+    """Change recipe fields, e.g. label_smoothing=0.1 keep=best; `resnetlab recipes NAME` lists them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ def resolve(asked: RecipeOptions, default: str, images: int, started: bool = Fal
             options, or an option without effect.
     """
     said = _fields(asked)
+    if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
+        said["validation"] = _held_out(held, images)
     images = said.get("images") or images
     base = named_recipe(asked.name or default)
     iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
@@ -185,18 +202,33 @@ def _resident(base: Recipe, said: dict[str, Any]) -> bool:
 
 def _fields(asked: RecipeOptions) -> dict[str, Any]:
     """Explicit fields, from `field=value` or their own options."""
-    options = {"freeze": asked.freeze, "balance": asked.balance, "accumulate": asked.accumulate}
     found = parse_fields(asked.fields)
-    for name, value in options.items():
-        if value is not None:
+    for name in OWN_OPTIONS:
+        if (value := getattr(asked, name)) is not None:
             _one_of(name, value, found.get(name))
             found[name] = value
     return found
 
 
 def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
-    """Parse recipe fields from texts `field=value`; see `parse_assignments`."""
-    return parse_assignments(Recipe, assignments, "a recipe")
+    """Parse recipe fields from texts `field=value`, also by their short names; see `parse_assignments`."""
+    pairs = (text.partition("=") for text in assignments)
+    return parse_assignments(
+        Recipe, (SHORT.get(name, name) + sign + value for name, sign, value in pairs), "a recipe"
+    )
+
+
+def _held_out(asked: float, images: int) -> int:
+    """The number of validation images, from a number or a share.
+
+    Raises:
+        ResnetlabError: neither.
+    """
+    if 0 < asked < 1:
+        return max(1, round(asked * images))
+    if asked < 0 or asked != int(asked):
+        raise ResnetlabError(f"`validation={asked:g}`: it must be a number of images, or a share between 0 and 1")
+    return int(asked)
 
 
 def _one_of(name: str, option: T | None, field: T | None) -> T | None:
