@@ -217,7 +217,7 @@ def write_folds(root: Path, runs: Sequence[Path]) -> str:
     about = {"title": title, **pooled.about, "errors_of_folds": found.errors}
     place = evaluation_folder(root)
     place.mkdir(parents=True, exist_ok=True)
-    write_evaluation(place, pooled.answers(), pooled.names, pixels, about)
+    write_evaluation(place, pooled, pixels, about)
     pooled.save(place / SCORES)
     return found.in_words()
 
@@ -232,7 +232,7 @@ def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scor
     number = {name: k for k, name in enumerate(images.names)}
     found, pixels = scored.answers(), lambda k: images.pixels(number[scored.names[k]])
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, found, scored.names, pixels, about)
+    write_evaluation(folder, scored, pixels, about)
     _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
     scored.save(folder / SCORES)
 
@@ -301,6 +301,9 @@ def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: s
     )
     auc = "" if found.auc is None else f", AUC {found.auc:.3f}"
     gap = f"expected calibration error {expected_calibration_error(found):.1f} points"
+    if scored.temperature != 1:
+        before = expected_calibration_error(scored.answers(calibrated=False))
+        gap += f" ({before:.1f} before the temperature of {scored.temperature:.2f})"
     say(f"Macro-F1 {found.macro_f1:.3f}, balanced accuracy {100 * found.balanced_accuracy:.2f} %{auc}, {gap}")
     if printed := beside(trained, protocol):
         say(printed)

@@ -29,7 +29,8 @@ class CrossValidated:
         names = tuple(name for scored in self.folds for name in scored.names)
         if len(set(names)) < len(names):  # arrays, whose images are numbered in each split
             names = tuple(f"fold {k}, {name}" for k, scored in enumerate(self.folds, 1) for name in scored.names)
-        logits, labels = (torch.cat(parts) for parts in zip(*((s.logits, s.labels) for s in self.folds), strict=True))
+        logits = torch.cat([scored.logits / scored.temperature for scored in self.folds])
+        labels = torch.cat([scored.labels for scored in self.folds])
         folds = f"{len(self.folds)}-fold cross-validation"
         about = {key: first.about[key] for key in ("network", "data")}
         about |= {"protocol": f"{folds}, {first.about['protocol']}"}

@@ -147,6 +147,8 @@ def evaluate(
     }
     about_ = protocol.about if precision == "float32" else f"{protocol.about}, {precision}"
     said |= {"protocol": about_, "unreadable": len(images) - len(names)}
+    if model.trust is not None and protocol.name == "center":
+        said |= {"temperature": model.temperature}
     return Scored(found[read], table[images.labels][read], names, model.classes, said | (about or {})), remark
 
 

@@ -83,12 +83,13 @@ def plan(asked: Request) -> Planned:
             f"`group_by={asked.group_by}` takes no effect: {data} has its own split; it is for splits that are made "
             "here"
         )
-    resolved = resolve(asked.recipe, usual, len(dataset.train), started=weights is not None)
+    resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, dataset.validation is not None)
     spec = RunSpec(network, source, resolved.recipe, asked.seed, weights, made)
     place = asked.out or Path("runs") / spec.folder_name
     said = describe(spec.recipe, len(dataset.train), dataset.image_shape)
     held = spec.recipe.validation
-    resolved_notes = (*resolved.notes, *([f"{held:,} training images are held out for validation"] if held else []))
+    apart = f"{held:,} training images are held out for validation; `validation=0` trains on all"
+    resolved_notes = (*resolved.notes, *([apart] if held else []))
     notes = (note[0].upper() + note[1:] for note in (*why, *resolved_notes))
     about = (dataset.describe(), *notes, f"{network.title}, {said}: {place}", made.about)
     return Planned(spec, place, dataset, tuple(filter(None, about)))

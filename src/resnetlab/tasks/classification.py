@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from resnetlab.data.dataset import Dataset
 from resnetlab.evaluation.metrics import errors
 from resnetlab.tasks.task import Metric, Task
+from resnetlab.tasks.trust import add_trust
 from resnetlab.training.recipe import Recipe
 
 
@@ -54,4 +55,5 @@ CLASSIFICATION = Task(
     test_loss=_test_loss,
     sums=_sums,
     fields=("balance", "label_smoothing", "label_noise"),
+    complete=add_trust,
 )

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from resnetlab.assignments import parse_assignments
 from resnetlab.errors import ResnetlabError, near_matches
-from resnetlab.training.named_recipes import LENGTHS, RECIPES
+from resnetlab.training.named_recipes import LENGTHS, RECIPES, VALIDATION_SHARES
 from resnetlab.training.recipe import Balance, Precision, Recipe
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ USED_BY = {
 
 OWN_OPTIONS = "learning_rate", "weight_decay", "patience", "precision", "freeze", "balance", "accumulate"
 """Fields that have an option of their own."""
+ENOUGH = 50  # training images, to hold some out unasked
 SHORT = {"lr": "learning_rate", "wd": "weight_decay", "batch": "batch_size", "steps": "iterations"}
 
 
@@ -57,7 +58,8 @@ class RecipeOptions:
     weight_decay: float | None = None
     """Default: the recipe's, e.g. 0.0001 for finetune."""
     validation: float | None = None
-    """Training images to hold out for validation, as a number or a share such as 0.2. Default: none."""
+    """Training images to hold out for validation, as a number or a share such as 0.2. Default: none; for finetune 0.1
+    if the data has no validation images."""
     patience: int | None = None
     """End training after this many reports without a better validation error. Default: never."""
     precision: Precision | None = None
@@ -80,11 +82,13 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
 
-def resolve(asked: RecipeOptions, default: str, images: int, started: bool = False) -> Resolved:
+def resolve(
+    asked: RecipeOptions, default: str, images: int, started: bool = False, has_validation: bool = True
+) -> Resolved:
     """The recipe for this number of training images, from name, batch size, image size, length and single fields.
 
     Explicit fields keep their values when others are scaled. `default` is the recipe name if none is given; `started`
-    is true if training starts from weights.
+    is true if training starts from weights; without `has_validation` some recipes hold out training images.
 
     Raises:
         ResnetlabError: an unknown name or field (with similar names), a wrong type, a value out of range, conflicting
@@ -93,6 +97,8 @@ def resolve(asked: RecipeOptions, default: str, images: int, started: bool = Fal
     said = _fields(asked)
     if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
         said["validation"] = _held_out(held, images)
+    elif not has_validation and images >= ENOUGH:
+        said["validation"] = round(VALIDATION_SHARES.get(asked.name or default, 0) * images)
     images = said.get("images") or images
     base = named_recipe(asked.name or default)
     iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
