@@ -3,6 +3,8 @@
 python -m benchmarks.unfamiliar runs/seven seven/ --others unseen/ photos/ --out results/unfamiliar
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,22 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import Float, Int64
+from PIL import Image
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
-from resnetlab.data.sources.splitting import list_images
+from resnetlab.data.dataset import Split
+from resnetlab.data.named import DataSource
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.calibration import expected_calibration_error
 from resnetlab.files import write_json
 from resnetlab.inference.engines import open_engine
 from resnetlab.inference.predict import find_images, score
-from resnetlab.models.modelfile import Model, load
+from resnetlab.models.importing import read_model
+from resnetlab.models.modelfile import Model
+from resnetlab.models.trust import KNOWN, fit_trust
 from resnetlab.training.provenance import environment
 
 Features = Float[np.ndarray, "n features"]
@@ -36,15 +42,19 @@ def main(
     """Measure.
 
     Args:
-        model: A run whose model file has a trust.
-        data: The folder that it was trained on.
+        model: A run, or weights; if they have no temperature, it is fitted to every other test image.
+        data: The data that it was trained on: a folder, or an .npz file of arrays.
         others: Folders of images of other classes.
         out: Where to write the record, without an ending.
     """
-    trained, images = load(model), list_images(data)
-    if trained.trust is None or trained.trust.known is None:
-        raise SystemExit(f"{model} keeps no features; train with validation images")
-    train, test = (features_of(trained, [Path(f.path) for f in part.files]) for part in (images.train, images.test))  # type: ignore[union-attr]
+    trained, images = read_model(model), DataSource(str(data)).load(resident=data.suffix == ".npz")
+    train, test = (features_of(trained, opened(part)) for part in (images.train, images.test))
+    labels = images.test.labels
+    if trained.trust is None:  # fit it to every other test image, and test on the others
+        logits = torch.from_numpy(logits_of(trained, test))
+        trust = fit_trust(logits[::2], labels[::2], torch.from_numpy(test[::2]), some(train))
+        trained, test, labels = replace(trained, trust=trust), test[1::2], labels[1::2]
+    assert trained.trust is not None
     ways = scorers(trained, train, images.train.labels.numpy())
     rows = []
     for folder in others:
@@ -60,7 +70,7 @@ def main(
         }
         rows.append(row)
         print(row, flush=True)
-    logits, labels = torch.from_numpy(logits_of(trained, test)), images.test.labels
+    logits = torch.from_numpy(logits_of(trained, test))
     errors = {
         name: round(expected_calibration_error(Answers.of_logits(logits, labels, trained.classes, temperature)), 3)
         for name, temperature in (("before", 1.0), ("after", trained.temperature))
@@ -68,7 +78,7 @@ def main(
     answers = Answers.of_logits(logits, labels, trained.classes)
     about = {
         "network": trained.network.architecture.label,
-        "recipe": trained.provenance["recipe"]["name"],
+        "weights": trained.origin,
         "data": images.describe(),
         "validation_images": trained.trust.validation,
         "temperature": round(trained.temperature, 4),
@@ -83,10 +93,20 @@ def main(
         out.with_suffix(".md").write_text(page(record))
 
 
-def features_of(model: Model, paths: list[Path]) -> Features:
-    """The input of the last layer for image files."""
+def opened(split: Split) -> Iterator[Image.Image]:
+    """The images of a split."""
+    return (split.open(k) for k in range(len(split)))
+
+
+def some(features: Features) -> torch.Tensor:
+    """As many of the training images as a model file keeps."""
+    return torch.from_numpy(features[:: -(-len(features) // KNOWN)])
+
+
+def features_of(model: Model, images: Iterable[Path] | Iterable[Image.Image]) -> Features:
+    """The input of the last layer."""
     engine = open_engine(model, precision="float32", features=True)
-    return np.stack([found for _, found in score(engine, paths, 64) if not isinstance(found, str)])
+    return np.stack([found for _, found in score(engine, images, 64) if not isinstance(found, str)])
 
 
 def logits_of(model: Model, features: Features) -> Features:
@@ -132,7 +152,7 @@ def page(record: dict[str, Any]) -> str:
     lines = [
         "# Images of other classes",
         "",
-        f"{about['network']} by recipe {about['recipe']} on {about['data']}. Area under the ROC curve, percent, of "
+        f"{about['network']}, {about['weights']}, on {about['data']}. Area under the ROC curve, percent, of "
         f"{about['test_images']:,} test images of its own classes against images of others, by five scores: the one "
         "that the model file keeps is the first. `detected` and `false alarms` are the shares of other images and of "
         "test images beyond its limit, which 5 % of the validation images are.",

@@ -4,6 +4,9 @@ from typing import Literal
 
 Shortcut = Literal["none", "A", "B", "C"]
 Version = Literal["v1", "v1.5"]
+StrideOn = Literal["1x1", "3x3"]
+VERSIONS: dict[StrideOn, Version] = {"1x1": "v1", "3x3": "v1.5"}
+"""Of bottleneck networks, by the convolution with the stride."""
 ZeroChannels = Literal["end", "both"]
 MaxPool = Literal["padded", "ceil"]
 

@@ -57,7 +57,7 @@ def test_trust(command: Command, colours: Path, capsys: pytest.CaptureFixture[st
     shown = (scored.logits / model.temperature).softmax(1).max(1).values
     np.testing.assert_allclose(scored.answers().probabilities[:, 0], shown, atol=1e-6)
 
-    assert command("predict", "run", "other", "--csv", "p.csv") == 0
+    assert command("predict", "run", "other", "--out", "p.csv") == 0
     assert "10 unlike the training images in " in capsys.readouterr().out
     with Path("p.csv").open() as file:
         assert {row["unfamiliar"] for row in csv.DictReader(file)} == {"yes"}

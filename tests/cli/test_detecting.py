@@ -200,7 +200,7 @@ def test_a_run_is_continued_by_another_that_starts_from_it(
 
 def test_detect(command: Command, run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A corrupt file among good ones is named; the others are written."""
-    out = ("--out", "drawn", "--csv", "found.csv", "--json", "found.json")
+    out = ("--out", "drawn", "--out", "found.csv", "--out", "found.json")
     assert command("detect", "run", "pictures", *out, "--score", "0.01") == 2
     shown = capsys.readouterr()
     assert "pictures/bad.jpg is not a readable image; repair or remove it" in shown.err
@@ -222,7 +222,7 @@ def test_detect(command: Command, run: Path, pictures: Path, capsys: pytest.Capt
         assert (turned.size, plain.size) == ((160, 192), (192, 160))
         with Image.open("pictures/0.png") as before:
             assert np.abs(np.asarray(plain).astype(int) - np.asarray(before)).max() > 100  # boxes are drawn
-    assert command("detect", "run", "pictures/0.png", "--score", "0.01", "--csv", "one.csv") == 0
+    assert command("detect", "run", "pictures/0.png", "--score", "0.01", "--out", "one.csv") == 0
     assert rows(Path("one.csv")) == [row for row in table if row["image"] == names[0]]
     assert "Model" not in capsys.readouterr().err
 
@@ -267,12 +267,10 @@ DETECTOR = (
     (("predict", "run", "pictures", "--precision", "bfloat16"), "--precision takes no effect with a detector"),
     (("detect", "run", "pictures", "--score", "2"), "--score 2: it must be at least 0 and less than 1"),
     (("detect", "run", "pictures", "--score", "-1"), "--score -1: it must be at least 0 and less than 1"),
-    (("detect", "run", "pictures", "--csv", "found.txt"), "expected a file name that ends in .csv"),
-    (("detect", "run", "pictures", "--json", "pictures"), "expected a file name that ends in .json"),
-    (
-        ("detect", "run", "pictures", "--out", "run/config.json"),
-        "is a file; give a folder for the pictures with --out",
-    ),
+    (("detect", "run", "pictures", "--out", "found.txt"), "expected a file name that ends in .csv"),
+    (("detect", "run", "pictures", "--out", "classifier.safetensors"), "or a folder for pictures"),
+    (("detect", "run", "pictures", "--out", "a", "--out", "b"), "one folder is enough"),
+    (("predict", "run", "pictures", "--json", "--unsure", "0.5"), "--unsure takes no effect with a detector"),
     (("predict", "run", "pictures", "--batch-size", "2"), "--batch-size takes no effect with a detector"),
     (("evaluate", "run", "--detector", "preset=paper"), "a preset has options of the detector's training"),
     (("evaluate", "run", "--detector", "voting=0.4"), "voting takes no effect without refine; add e.g. refine=yes"),
@@ -292,7 +290,10 @@ CLASSIFIER = (
         ("evaluate", "classifier.safetensors", "--data", "digits", "--with", "run"),
         "--with takes no effect with a model",
     ),
-    (("predict", "classifier.safetensors", "pictures", "--out", "drawn"), "--out is for the pictures of a detector"),
+    (
+        ("predict", "classifier.safetensors", "pictures", "--out", "drawn"),
+        "a table ends in .csv or .json; pictures are for detectors",
+    ),
     (("detect", "classifier.safetensors", "pictures"), "is no detector; `resnetlab predict` takes models"),
 )
 TRAINING = (

@@ -19,10 +19,10 @@ def test_a_sound_folder(command: Command, photos: Path, capsys: pytest.CaptureFi
 def test_a_folder_with_faults(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((photos / "train" / "bee").iterdir())[:8]:
         path.write_bytes(path.read_bytes()[:50])
-    assert command("check-data", str(photos), "--csv", "all.csv") == 1
+    assert command("check-data", str(photos), "--out", "all.csv") == 1
     printed = capsys.readouterr().out
     assert "STOPS TRAINING: unreadable, 8 times" in printed
-    assert "and 3 more; --csv FILE lists them all" in printed
+    assert "and 3 more; --out FILE.csv lists them all" in printed
     with Path("all.csv").open() as file:
         rows = list(DictReader(file))
     assert sum(row["kind"] == "unreadable" for row in rows) == 8

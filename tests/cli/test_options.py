@@ -27,11 +27,13 @@ from resnetlab.cli import (
     evaluation,
     main,
     networks,
+    predicting,
     reproduce,
     train,
     weights,
 )
 from resnetlab.cli.command import OTHER_NAMES
+from resnetlab.cli.renamed import RENAMED
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.detection.model import save_detector
@@ -50,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "evaluate": evaluation.evaluate,
     "embed": embedding.embed,
-    "predict": weights.predict_,
+    "predict": predicting.predict_,
     "detect": detecting.detect,
     "import": weights.import_,
     "export": weights.export,
@@ -72,7 +74,7 @@ PREDICT = ("predict", "model.safetensors", "photos/test/bee")
 IMPORT = ("import", "theirs.pth", "--out", "imported.safetensors")
 SCENES = ("train", "--data", "scenes", "--network", "resnet18-narrow16", "--image-size", "64", "--iterations", "2")
 MEASURE = ("evaluate", "detector.safetensors", "--data", "scenes", "--out", "e")
-DETECT = ("detect", "detector.safetensors", "photos/test/bee", "--csv", "boxes.csv", "--score", "0.01")
+DETECT = ("detect", "detector.safetensors", "photos/test/bee", "--out", "boxes.csv", "--score", "0.01")
 ANALYSE = ("analyse", "run", "--only", "figure7")
 BEFORE: dict[tuple[str, ...], tuple[int, str, Any]] = {}
 """What came of a command without options, which several options are tried against."""
@@ -95,9 +97,9 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (PHOTOS, "from", ("model.safetensors",), REFUSED),
     (PHOTOS, "from", ("narrow.safetensors",), TAKES_EFFECT),
     (DIGITS, "shortcut", ("B",), TAKES_EFFECT),
-    (DIGITS, "version", ("v1.5",), REFUSED),
+    (DIGITS, "stride-on", ("3x3",), REFUSED),
     (("train", "--data", "digits", "--from", "narrow.safetensors"), "shortcut", ("B",), REFUSED),
-    (("train", "--data", "photos", "--from", "narrow.safetensors"), "version", ("v1.5",), REFUSED),
+    (("train", "--data", "photos", "--from", "narrow.safetensors"), "stride-on", ("3x3",), REFUSED),
     (("train", "--data", "photos", "--from", "narrow.safetensors"), "narrow", ("2",), REFUSED),
     (DIGITS, "narrow", ("8",), REFUSED),  # the name says another
     ((*DIGITS[:4], "cifar_resnet8", *DIGITS[5:]), "narrow", ("8",), TAKES_EFFECT),
@@ -177,9 +179,14 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "device", ("cuda",), REFUSED),
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "batch-size", ("1",), TAKES_EFFECT),
     (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "threads", ("3",), TAKES_EFFECT),
+    (("embed", "model.safetensors", "photos/test/bee", "--out", "f.npz"), "workers", ("3",), TAKES_EFFECT),
+    (("embed", "model.safetensors", "broken/test/ant", "--out", "f.npz"), "on-bad", ("skip",), TAKES_EFFECT),
     (DETECT, "out", ("pictures",), TAKES_EFFECT),
-    (DETECT, "csv", ("b.csv",), TAKES_EFFECT),
-    (DETECT, "json", ("b.json",), TAKES_EFFECT),
+    (DETECT, "out", ("b.csv",), TAKES_EFFECT),
+    (DETECT, "out", ("b.json",), TAKES_EFFECT),
+    (DETECT, "json", (), TAKES_EFFECT),
+    (DETECT, "workers", ("3",), TAKES_EFFECT),
+    (("detect", "detector.safetensors", "broken/test/ant"), "on-bad", ("skip",), TAKES_EFFECT),
     (DETECT, "score", ("0.9",), TAKES_EFFECT),
     (DETECT, "detector", ("detections=3",), TAKES_EFFECT),
     (DETECT, "with", ("other.safetensors",), TAKES_EFFECT),
@@ -187,7 +194,19 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (DETECT, "scales", ("64", "128"), TAKES_EFFECT),
     (DETECT, "threads", ("3",), TAKES_EFFECT),
     (PREDICT, "out", ("pictures",), REFUSED),  # of a detector only
-    (PREDICT, "csv", ("p.csv",), TAKES_EFFECT),
+    (PREDICT, "out", ("p.csv",), TAKES_EFFECT),
+    (PREDICT, "out", ("p.json",), TAKES_EFFECT),
+    (PREDICT, "csv", ("p.csv",), TAKES_EFFECT),  # the old name
+    (PREDICT, "json", (), TAKES_EFFECT),
+    (PREDICT, "sort-into", ("sorted",), TAKES_EFFECT),
+    (PREDICT, "copy", (), REFUSED),
+    ((*PREDICT, "--sort-into", "sorted"), "copy", (), TAKES_EFFECT),
+    (PREDICT, "protocol", ("ten-crop",), TAKES_EFFECT),
+    ((*PREDICT, "--engine", "onnxruntime"), "protocol", ("ten-crop",), REFUSED),
+    ((*PREDICT, "--protocol", "ten-crop"), "batch-size", ("3",), REFUSED),
+    (PREDICT, "workers", ("3",), TAKES_EFFECT),
+    (("predict", "model.safetensors", "broken/test/ant"), "on-bad", ("skip",), TAKES_EFFECT),
+    (("predict", "model.safetensors", "broken/test/ant"), "on-bad", ("stop",), REFUSED),
     (PREDICT, "top", ("2",), TAKES_EFFECT),
     (PREDICT, "engine", ("onnxruntime",), TAKES_EFFECT),
     ((*PREDICT, "--precision", "float32"), "precision", ("bfloat16",), TAKES_EFFECT),
@@ -198,7 +217,7 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (IMPORT, "out", ("other.safetensors",), TAKES_EFFECT),
     (IMPORT, "as", ("resnet34",), REFUSED),
     (IMPORT, "shortcut", ("C",), REFUSED),
-    (IMPORT, "version", ("v1.5",), REFUSED),  # it has no bottlenecks
+    (IMPORT, "stride-on", ("3x3",), REFUSED),  # it has no bottlenecks
     (IMPORT, "zero-channels", ("both",), REFUSED),  # its shortcuts are not option A
     (IMPORT, "classes", ("names.txt",), TAKES_EFFECT),
     ((*IMPORT, "--std", "1"), "mean", ("0.5",), TAKES_EFFECT),
@@ -218,12 +237,16 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("ensemble", "a.safetensors", "b.safetensors"), "out", ("c.safetensors",), TAKES_EFFECT),
     (("networks", "resnet18"), "shortcut", ("A",), TAKES_EFFECT),
     (("networks",), "shortcut", ("A",), REFUSED),
-    (("networks", "resnet50"), "version", ("v1.5",), TAKES_EFFECT),
-    (("networks", "resnet18"), "version", ("v1.5",), REFUSED),
+    (("networks", "resnet50"), "stride-on", ("3x3",), TAKES_EFFECT),
+    (("networks", "resnet50"), "version", ("v1.5",), TAKES_EFFECT),  # the old name
+    (("networks", "resnet18"), "stride-on", ("3x3",), REFUSED),
     (("networks", "resnet18"), "image-size", ("128",), TAKES_EFFECT),
     (("networks",), "image-size", ("128",), REFUSED),
-    (("check-data", "photos"), "csv", ("c.csv",), TAKES_EFFECT),
-    (("check-data", "photos"), "threads", ("3",), TAKES_EFFECT),
+    (("check-data", "photos"), "out", ("c.csv",), TAKES_EFFECT),
+    (("check-data", "photos"), "out", ("c.json",), TAKES_EFFECT),
+    (("check-data", "photos"), "csv", ("c.csv",), TAKES_EFFECT),  # the old name
+    (("check-data", "photos"), "workers", ("3",), TAKES_EFFECT),
+    (("check-data", "photos"), "threads", ("3",), TAKES_EFFECT),  # the old name
     (("check-data", "photos"), "image-size", ("300",), REFUSED),  # it has no boxes
     (("check-data", "boxes.json"), "image-size", ("300",), TAKES_EFFECT),
     (("check-data", "photos"), "detector", ("preset=coco",), REFUSED),
@@ -232,7 +255,9 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "out", ("q",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "size", ("36",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p", "--size", "36"), "quality", ("20",), TAKES_EFFECT),
-    (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "workers", ("3",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),  # the old name
+    (("pack", "broken", "--out", "p"), "on-bad", ("skip",), TAKES_EFFECT),
     (PREDICT, "explain", ("why",), TAKES_EFFECT),
     (PREDICT, "unsure", ("0.9",), TAKES_EFFECT),
     (PREDICT, "unsure", ("1.5",), REFUSED),
@@ -277,8 +302,9 @@ def options(kind: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ELSEWHERE])
 def test_every_option_is_tried(name: str) -> None:
+    old = {flag.removeprefix("--") for flag, (_, commands) in RENAMED.items() if name in commands}
     tried = {option for words, option, _, _ in CASES if words[0] == name}
-    assert tried - ALIASES == set(options(COMMANDS[name]))
+    assert tried - ALIASES - old == set(options(COMMANDS[name]))
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +404,7 @@ def _spy(monkeypatch: pytest.MonkeyPatch, seen: list[object]) -> None:
 
     set_threads = torch.set_num_threads
     monkeypatch.setattr(torch, "set_num_threads", lambda count: (seen.append(("threads", count)), set_threads(count)))
-    for module in (reading, check, pack):
+    for module in (reading, check, pack, predict):
         in_order = module.in_order
 
         def noted(work: Any, items: Any, threads: int, ahead: int, call: Any = in_order) -> Any:

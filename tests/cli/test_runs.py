@@ -15,7 +15,7 @@ def test_networks(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "cifar_resnet1202" in text
     assert "2,829,238,912" in text
-    assert command("networks", "resnet50", "--version", "v1.5") == 0
+    assert command("networks", "resnet50", "--stride-on", "3x3") == 0
     text = capsys.readouterr().out
     assert "4,089,184,256" in text
     assert "[1x1, 64; 3x3, 64; 1x1, 256] x3" in text

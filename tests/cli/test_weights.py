@@ -125,7 +125,7 @@ def test_from_torchvision_and_back(command: Command, capsys: Captured, theirs: P
 def test_csv(command: Command, capsys: Captured, theirs: Path, pictures: Path) -> None:
     assert command("import", "theirs.pth") == 0
     assert "classes: numbered" in capsys.readouterr().out
-    assert command("predict", "theirs.safetensors", str(pictures), "--csv", "out/p.csv", "--top", "3") == 0
+    assert command("predict", "theirs.safetensors", str(pictures), "--out", "out/p.csv", "--top", "3") == 0
     assert "out/p.csv" in capsys.readouterr().out
     with Path("out/p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -141,7 +141,7 @@ def test_imagenet_classes_have_their_english_names(command: Command, capsys: Cap
     said = capsys.readouterr().out
     assert "classes: ImageNet's, because there are 1000" in said
     assert "shorter side to 256, centre crop of 224" in said
-    assert command("predict", "w.safetensors", str(pictures), "--csv", "p.csv", "--top", "1") == 0
+    assert command("predict", "w.safetensors", str(pictures), "--out", "p.csv", "--top", "1") == 0
     with Path("p.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert row["class_1"].startswith("n0")
@@ -159,7 +159,7 @@ def test_files_that_are_no_images(command: Command, capsys: Captured, theirs: Pa
     assert "broken.png is not a readable image" in shown.err
     assert "missing.jpg does not exist" in shown.err
     assert "2 of 7 files could not be read" in shown.err
-    assert command("predict", "theirs.safetensors", *asked, "--csv", "p.csv") == 2
+    assert command("predict", "theirs.safetensors", *asked, "--out", "p.csv") == 2
     assert len(Path("p.csv").read_text().splitlines()) == 6
 
 
@@ -190,7 +190,7 @@ def test_files_that_are_no_images(command: Command, capsys: Captured, theirs: Pa
         (("predict", "ours.safetensors", "empty"), "has no images"),
         (("predict", "ours.safetensors", "pictures", "--top", "0"), "at least 1"),
         (("predict", "ours.safetensors", "pictures", "--device", "cuda"), "use --device cpu"),
-        (("predict", "ours.safetensors", "pictures", "--csv", "theirs.pth"), "ends in .csv"),
+        (("predict", "ours.safetensors", "pictures", "--out", "theirs.pth"), "ends in .csv"),
         (("predict", "none.onnx", "pictures"), "none.onnx does not exist"),
         (("predict", "empty", "pictures"), "neither a finished run nor a folder with model.safetensors"),
     ],
@@ -231,7 +231,7 @@ def test_other_peoples_weights_are_a_model_everywhere(
     small = ("--batch-size", "2")
     assert command("evaluate", "theirs.pth", "--data", "pictures", *small) == 0
     assert "of 5 images" in capsys.readouterr().out
-    assert command("predict", "theirs.pth", "pictures", "--csv", "p.csv", *small) == 0
+    assert command("predict", "theirs.pth", "pictures", "--out", "p.csv", *small) == 0
     assert command("embed", "theirs.pth", "pictures", "--out", "f.npz", *small) == 0
     assert np.load("f.npz")["features"].shape == (5, 512)
     assert command("export", "theirs.pth", "--to", "timm", "--out", "timm") == 0

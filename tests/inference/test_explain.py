@@ -123,7 +123,7 @@ def test_unsure_images_are_marked(command: Callable[..., int], capsys: pytest.Ca
     *lines, last = capsys.readouterr().out.splitlines()
     assert [": unsure: " in line for line in lines] == expected
     assert f"6 images, {sum(expected)} unsure in" in last
-    assert command(*words, "--csv", "found.csv") == 0
+    assert command(*words, "--out", "found.csv") == 0
     with Path("found.csv").open(newline="") as file:
         assert [row["unsure"] == "yes" for row in csv.DictReader(file)] == expected
     assert command("predict", "m.safetensors", "photos", "--unsure", "1.5") == 2

@@ -22,6 +22,7 @@ def main() -> None:
         ensembling,
         evaluation,
         networks,
+        predicting,
         published,
         recipes,
         reproduce,
@@ -30,6 +31,7 @@ def main() -> None:
     )
     from resnetlab.cli.command import app
     from resnetlab.cli.common import complain
+    from resnetlab.cli.renamed import renamed
 
     def end(message: str, status: int) -> None:
         complain(message)
@@ -40,8 +42,9 @@ def main() -> None:
         print(f"resnetlab {own}, Python {platform.python_version()}, torch {version('torch')}")
         return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     try:
-        app.cli(prog="resnetlab", description=about, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
+        app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)
     except FailedElsewhereError:
         sys.exit(2)
     except ResnetlabError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from resnetlab.choices import OnBad
 from resnetlab.cli.command import command
 from resnetlab.cli.common import (
     as_flags,
@@ -22,7 +23,7 @@ from resnetlab.cli.common import (
     watched,
 )
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.files import replacing, write_json
 
 if TYPE_CHECKING:
     from resnetlab.data.check import Report, Seen
@@ -42,8 +43,8 @@ def check_data(
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
     /,
     *,
-    csv: Path | None = None,
-    threads: int | None = None,
+    out: Path | None = None,
+    workers: int | None = None,
     image_size: int | None = None,
     detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
 ) -> None:
@@ -54,32 +55,32 @@ def check_data(
     Args:
         source: A folder of images by class, a .csv of path and label, or a folder of tar shards. Of images with
             boxes, a Pascal VOC folder, or COCO's folder or .json file.
-        csv: Write all findings to this file.
-        threads: Threads that decode. Default: one per core.
+        out: Write all findings to this .csv or .json file.
+        workers: Threads that read and decode. Default: one per core.
         image_size: Shorter side in detection, to see which objects have an anchor; the longer side is 5/3 of it at
             most. Default: 600.
         detector: Anchors, as in training: anchor_sizes=32,64,128 anchor_ratios=0.5,1,2 preset=coco. Default:
             preset=small.
     """
-    at_least_one(threads=threads, image_size=image_size)
-    ends_in("csv", csv, ".csv")
+    at_least_one(workers=workers, image_size=image_size)
+    ends_in("out", out, ".csv", ".json")
     from resnetlab.data.sources.annotated import is_annotated
 
     if is_annotated(source):
-        checked, total = _with_boxes(source, threads, image_size, detector)
+        checked, total = _with_boxes(source, workers, image_size, detector)
     elif image_size or detector:
         given = f"image_size={image_size}" if image_size else f"detector={' '.join(detector)}"
         raise ResnetlabError(f"`{given}` takes no effect: {source} has no boxes, and only a detector has anchors")
     else:
-        checked, total = _by_class(source, threads)
+        checked, total = _by_class(source, workers)
     if checked.sides:
         low, middle, high = checked.sides
         say(f"Shorter sides: {low:,} to {high:,} pixels, median {middle:,.0f}")
     for kind, group in groupby(checked.findings, lambda finding: finding.kind):
         _show(kind, list(group))
-    if csv:
-        _write(csv, checked.findings)
-        say(f"All findings: {csv}")
+    if out:
+        _write(out, checked.findings)
+        say(f"All findings: {out}")
     if checked.sound:
         say(f"{counted(total, 'image')}: nothing stops training or makes its results wrong.")
         return
@@ -96,7 +97,8 @@ def pack(
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     size: int = 256,
     quality: int = 90,
-    threads: int | None = None,
+    workers: int | None = None,
+    on_bad: OnBad | None = None,
 ) -> None:
     """Make a smaller copy of a data set for faster training. After an interruption, the same command continues.
 
@@ -105,9 +107,10 @@ def pack(
         out: The folder of the copy: tar shards with the same split, for --data.
         size: Scale shorter sides down to this many pixels; 480 keeps the paper's augmentation unchanged.
         quality: JPEG quality, 1 to 95.
-        threads: Threads that encode. Default: one per core.
+        workers: Threads that read and encode. Default: one per core.
+        on_bad: At a file that cannot be read: stop, or skip it. Default: name it, go on, and end with status 2.
     """
-    at_least_one(size=size, threads=threads)
+    at_least_one(size=size, workers=workers)
     if not 1 <= quality <= 95:
         raise ResnetlabError(f"`quality={quality}`: it must be 1 to 95")
     from resnetlab.data.pack import pack as make_pack
@@ -119,17 +122,19 @@ def pack(
     dataset = list_images(source)
     say(dataset.describe())
     total, unreadable = sum(map(len, dataset.splits.values())), 0
-    for reason in watched(make_pack(dataset, out, size, quality, threads), "packing", total):
+    for reason in watched(make_pack(dataset, out, size, quality, workers), "packing", total):
         if reason is not None:
+            if on_bad == "stop":
+                raise ResnetlabError(reason)
             unreadable += 1
             complain(reason)
     written = sum(path.stat().st_size for path in out.glob("*.tar"))
     say(f"{out}: {total - unreadable:,} images in {written / 1e6:,.0f} MB; use it as --data {out}")
-    if unreadable:
+    if unreadable and on_bad is None:
         raise ResnetlabError(f"{unreadable:,} files could not be read and were skipped; they are named above")
 
 
-def _by_class(source: Path, threads: int | None) -> "tuple[Report, int]":
+def _by_class(source: Path, workers: int | None) -> "tuple[Report, int]":
     """Check images by class, and print their counts; also returns the number of images."""
     from resnetlab.data.check import examine, report
     from resnetlab.data.sources.layouts import find_images
@@ -139,7 +144,7 @@ def _by_class(source: Path, threads: int | None) -> "tuple[Report, int]":
     total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
     if not total:
         raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
-    checked = report(found, watched(examine(found, threads), "decoding", total))
+    checked = report(found, watched(examine(found, workers), "decoding", total))
     splits = list(checked.counts)
     classes = sorted({label for by_class in checked.counts.values() for label in by_class})
     rows = [(label, *(f"{checked.counts[split].get(label, 0):,}" for split in splits)) for label in classes]
@@ -149,7 +154,7 @@ def _by_class(source: Path, threads: int | None) -> "tuple[Report, int]":
 
 
 def _with_boxes(
-    source: Path, threads: int | None, image_size: int | None, detector: tuple[str, ...]
+    source: Path, workers: int | None, image_size: int | None, detector: tuple[str, ...]
 ) -> "tuple[Report, int]":
     """Check images with boxes, and print their counts and anchors; also returns the number of images."""
     from resnetlab.data.check import examine
@@ -162,7 +167,7 @@ def _with_boxes(
     found = read_annotations(source)
     images = images_of(found)
     total = sum(len(files) for by_class in images.splits.values() for files in by_class.values())
-    seen = list(watched(examine(images, threads), "decoding", total))
+    seen = list(watched(examine(images, workers), "decoding", total))
     checked = report_boxes(found, seen)
     splits = list(checked.counts)
     rows = [
@@ -247,7 +252,7 @@ def _show(kind: str, findings: "list[Finding]") -> None:
         _fitted(f"    {finding.file}", finding.detail, "        ")
     hidden = len(findings) - (SHOWN if weight != "note" else 1)
     if hidden > 0:
-        say(f"    and {hidden:,} more; --csv FILE lists them all")
+        say(f"    and {hidden:,} more; --out FILE.csv lists them all")
 
 
 def _fitted(text: str, detail: str, indent: str) -> None:
@@ -262,6 +267,9 @@ def _fitted(text: str, detail: str, indent: str) -> None:
 
 
 def _write(path: Path, findings: "tuple[Finding, ...]") -> None:
+    if path.suffix == ".json":
+        write_json(path, [{"weight": each.weight, **vars(each)} for each in findings])
+        return
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv_writer(file)
         writer.writerow(["weight", "kind", "file", "detail"])

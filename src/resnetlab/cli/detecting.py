@@ -1,8 +1,9 @@
 """What `evaluate`, `predict` and `train` do for detection, and `resnetlab detect`."""
 
+import json as json_lines
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,8 @@ import tyro
 
 from resnetlab.choices import DeviceName
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, complain, counted, ends_in, main_process, print_table, say, watched
-from resnetlab.cli.option_groups import DetectionSettings
+from resnetlab.cli.common import at_least_one, complain, counted, main_process, print_table, say, watched
+from resnetlab.cli.option_groups import DetectionSettings, Outputs
 from resnetlab.errors import ResnetlabError
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def detect(
     ],
     /,
     *,
-    out: Path | None = None,
-    csv: Path | None = None,
-    json: Path | None = None,
+    to: Outputs = Outputs(),  # noqa: B008 -- frozen
     score: float = LIKELY,
     detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
     with_: Annotated[tuple[Path, ...], tyro.conf.arg(name="with", metavar="MODEL ...", help_behavior_hint="")] = (),
@@ -47,9 +46,8 @@ def detect(
     Args:
         model: A run folder or a model file of detection.
         images: Image files, and folders that are searched at any depth.
-        out: Write the pictures with boxes to this folder.
-        csv: Write the boxes to this file: image, class, score, corners in pixels.
-        json: Write the boxes to this file in COCO's format of results.
+        to: Where the boxes go: a .csv file has image, class, score, corners in pixels; a .json file COCO's format of
+            results; a folder the pictures with boxes.
         score: Least score of an object, from 0 to 1.
         detector: Other options of testing, e.g. refine=yes nms=0.5.
         with_: More detectors of the same classes, as an ensemble.
@@ -61,7 +59,7 @@ def detect(
     if any(text.startswith("score=") for text in detector):
         raise ResnetlabError("give the least score as `score`, not as an option of the detector")
     options = (f"score={score}", *detector, *option_of(scales))
-    find((model, *with_), images, Written(out, csv, json), options, settings)
+    find((model, *with_), images, to, options, settings)
 
 
 def option_of(scales: tuple[int, ...]) -> tuple[str, ...]:
@@ -69,25 +67,10 @@ def option_of(scales: tuple[int, ...]) -> tuple[str, ...]:
     return (f"scales={','.join(map(str, sorted(set(scales))))}",) if scales else ()
 
 
-@dataclass(frozen=True)
-class Written:
-    """Where detections are written: pictures, a CSV file, COCO's JSON; without files they are printed."""
-
-    pictures: Path | None = None
-    csv: Path | None = None
-    json: Path | None = None
-
-    def __post_init__(self) -> None:
-        ends_in("csv", self.csv, ".csv")
-        ends_in("json", self.json, ".json")
-        if self.pictures is not None and self.pictures.is_file():
-            raise ResnetlabError(f"{self.pictures} is a file; give a folder for the pictures with `out`")
-
-
 def find(
     models: tuple[Path, ...],
     images: tuple[Path, ...],
-    to: Written,
+    to: Outputs,
     options: tuple[str, ...],
     settings: DetectionSettings,
 ) -> None:
@@ -97,37 +80,43 @@ def find(
     from resnetlab.data.preprocessing import read_image
     from resnetlab.files import places_under, replacing
     from resnetlab.inference.predict import find_images
-    from resnetlab.report.detection_files import drawn, write_coco, write_csv
+    from resnetlab.report.detection_files import drawn, objects, write_coco, write_csv
     from resnetlab.tasks.detectors import find_in_files
 
+    pictures, tables = to.folder, to.tables
     paths = find_images(images)
     detectors = read_detectors(models, options, settings.device, settings.threads)
-    places = places_under(to.pictures, paths, ".jpg") if to.pictures else {}
+    places = places_under(pictures, paths, ".jpg") if pictures else {}
     skipped = set[str]()
     found: dict[str, Detections] = {}
     began = time.perf_counter()
-    for path, detections in watched(find_in_files(detectors, paths, None, skipped), "detecting", len(paths)):
+    tell = complain if to.json else say
+    each = find_in_files(detectors, paths, settings.workers, None if settings.on_bad == "stop" else skipped)
+    for path, detections in watched(each, "detecting", len(paths)):
         found[str(path)] = detections
-        if not (to.csv or to.json):
+        if to.json:
+            print(json_lines.dumps({"image": str(path), "objects": objects(detections, detectors.classes)}))
+        elif not tables:
             say(f"{path}: {_in_words(detections, detectors.classes)}")
-        if to.pictures is not None:
+        if pictures is not None:
             with replacing(places[path]) as temporary:
                 drawn(read_image(path), detections, detectors.classes).save(temporary, format="jpeg", quality=90)
     seconds = time.perf_counter() - began
-    if to.csv:
-        write_csv(to.csv, found, detectors.classes)
-    if to.json:
-        write_coco(to.json, found, {}, ())
-    written = ", ".join(str(place) for place in (to.csv, to.json, to.pictures) if place)
+    for table in tables:
+        if table.suffix == ".csv":
+            write_csv(table, found, detectors.classes)
+        else:
+            write_coco(table, found, {}, ())
+    written = ", ".join(map(str, (*tables, *([pictures] if pictures else []))))
     count, boxes = len(found), sum(map(len, found.values()))
-    say(
+    tell(
         f"{counted(boxes, 'object')} in {counted(count, 'image')} in {seconds:.1f} s, {count / seconds:.1f} images/s"
         + (f": {written}" if written else "")
     )
     for name in sorted(skipped):
         is_there = Path(name).exists()
         complain(f"{name} is not a readable image; repair or remove it" if is_there else f"{name} does not exist")
-    if skipped:
+    if skipped and settings.on_bad is None:
         raise ResnetlabError(f"{len(skipped):,} of {len(paths):,} files could not be read; they are named above")
 
 

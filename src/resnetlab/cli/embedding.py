@@ -48,9 +48,11 @@ def embed(
     threads = settings.threads
     engine = open_engine(model, "torch", device=where, precision="float32", threads=threads, features=True)
     features, read, unreadable = [], [], 0
-    found = score(engine, paths, settings.images_per_batch(where))
+    found = score(engine, paths, settings.images_per_batch(where), settings.workers)
     for path, row in watched(found, "embedding", len(paths)):
         if isinstance(row, str):
+            if settings.on_bad == "stop":
+                raise ResnetlabError(row)
             unreadable += 1
             complain(row)
         else:
@@ -59,7 +61,7 @@ def embed(
     if features:
         _write_features(out, read, np.stack(features))
         say(f"{out}: {len(features[0]):,} features of {len(features):,} images ({engine.about})")
-    if unreadable:
+    if unreadable and settings.on_bad is None:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
 
 

@@ -43,7 +43,7 @@ def networks(
         print_table(Table(header, tuple(rows), note))
         return
     at_least_one(image_size=image_size)
-    row = parse(name, **vars(variant))
+    row = parse(name, **variant.given)
     stages = stage_table(row, image_size)
     lines: list[tuple[str, ...]] = [
         (s.name, s.output, s.layers, f"{s.parameters:,}", f"{s.multiply_adds:,}") for s in stages

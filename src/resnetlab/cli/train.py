@@ -83,7 +83,7 @@ def train(
         task,
         network,
         from_,
-        {**vars(variant), "narrow": narrow},
+        {**variant.given, "narrow": narrow},
         detector,
         recipe,
         seed,

@@ -1,17 +1,18 @@
 """The classes of images, decoded by threads while the network runs."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
-from resnetlab.data.preprocessing import Fit, is_image, read_image, upright
+from resnetlab.data.preprocessing import is_image, read_image, upright
 from resnetlab.errors import ResnetlabError
 from resnetlab.inference.engines import Engine, open_engine
 from resnetlab.models.modelfile import Model
@@ -20,6 +21,7 @@ AHEAD = 4  # batches that are decoded while one is run
 AnyImage = Path | str | Image.Image | np.ndarray
 """A file, a Pillow image, or uint8 pixels (h, w, c) or (h, w)."""
 Source = TypeVar("Source", bound=Path | Image.Image)
+Pixels = TypeVar("Pixels")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,22 @@ class Prediction:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     unfamiliar: bool | None = None
+
+    @classmethod
+    def of_logits(
+        cls,
+        path: Path | None,
+        logits: Float[np.ndarray, "all"],
+        classes: tuple[str, ...],
+        top: int,
+        unfamiliar: bool | None = None,
+    ) -> "Prediction":
+        """The `top` classes by logit, of equal logits the lowest class first, as in evaluation."""
+        wide = logits.astype(np.float64)
+        exponents = np.exp(wide - wide.max())
+        order = np.argsort(-logits, kind="stable")[:top]
+        shares = exponents[order] / exponents.sum()
+        return cls(path, tuple(classes[k] for k in order), tuple(map(float, shares)), unfamiliar)
 
 
 @dataclass(frozen=True)
@@ -67,12 +85,13 @@ def predict(
     *,
     top: int = 5,
     batch_size: int = 8,
+    workers: int | None = None,
 ) -> Iterator[Prediction | Unreadable]:
     """The `top` classes of one image or of each of several, in their order; unreadable files do not stop the others.
 
     `model` is an engine, or what `open_engine` opens with its defaults. Images are files, Pillow images or uint8
-    arrays, prepared as the model wants them and read ahead by threads. Classes are ranked by logit, of equal logits
-    the lowest number first; probabilities are from 0 to 1.
+    arrays, prepared as the model wants them and read ahead by `workers` threads. Classes are ranked by logit, of
+    equal logits the lowest number first; probabilities are from 0 to 1.
 
     Raises:
         ResnetlabError: the model cannot be opened, or an array is not the pixels of an image.
@@ -80,12 +99,14 @@ def predict(
     engine = model if isinstance(model, Engine) else open_engine(model)
     is_one = isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
     several: Iterable[AnyImage] = [images] if is_one else images  # type: ignore[list-item, assignment]
-    return _predictions(engine, (_source(image) for image in several), top, batch_size)
+    return _predictions(engine, score(engine, map(_source, several), batch_size, workers), top)
 
 
-def score(engine: Engine, images: Iterable[Source], batch_size: int = 8) -> Iterator[tuple[Source, np.ndarray | str]]:
+def score(
+    engine: Engine, images: Iterable[Source], batch_size: int = 8, workers: int | None = None
+) -> Iterator[tuple[Source, np.ndarray | str]]:
     """What the engine gives of each image in order, or the reason why a file is no image."""
-    for batch in read_batches(engine.fit, images, batch_size):
+    for batch in read_batches(engine.fit, images, batch_size, workers):
         readable = [pixels for _, pixels in batch if not isinstance(pixels, str)]
         logits = iter(engine.run(np.stack(readable)) if readable else ())
         for image, pixels in batch:
@@ -93,37 +114,32 @@ def score(engine: Engine, images: Iterable[Source], batch_size: int = 8) -> Iter
 
 
 def read_batches(
-    fit: Fit, images: Iterable[Source], batch_size: int
-) -> Iterator[list[tuple[Source, np.ndarray | str]]]:
-    """Fitted pixels of images in order and in batches, read ahead by threads."""
+    fit: Callable[[Image.Image], Pixels], images: Iterable[Source], batch_size: int, workers: int | None = None
+) -> Iterator[list[tuple[Source, Pixels | str]]]:
+    """What `fit` makes of images, in order and in batches, read ahead by threads; or why a file is no image."""
 
-    def read(image: Source) -> tuple[Source, np.ndarray | str]:
+    def read(image: Source) -> tuple[Source, Pixels | str]:
         try:
             return image, fit(read_image(image) if isinstance(image, Path) else upright(image))
         except (ResnetlabError, OSError) as error:
             return image, str(error)
 
-    found = in_order(read, images, os.cpu_count() or 1, AHEAD * batch_size)
+    found = in_order(read, images, workers or os.cpu_count() or 1, AHEAD * batch_size)
     while batch := list(islice(found, batch_size)):
         yield batch
 
 
 def _predictions(
-    engine: Engine, images: Iterable[Path | Image.Image], top: int, batch_size: int
+    engine: Engine, scored: Iterable[tuple[Path | Image.Image, np.ndarray | str]], top: int
 ) -> Iterator[Prediction | Unreadable]:
     count, limit = len(engine.classes), engine.limit
-    for image, outputs in score(engine, images, batch_size):
+    for image, outputs in scored:
         path = image if isinstance(image, Path) else None
         if isinstance(outputs, str):
             yield Unreadable(path, outputs)
             continue
-        logits, unfamiliar = outputs[:count], None if limit is None else bool(outputs[count] > limit)
-        wide = logits.astype(np.float64)
-        exponents = np.exp(wide - wide.max())
-        order = np.argsort(-logits, kind="stable")[:top]  # of equal logits the lowest class first, as in evaluation
-        shares = exponents[order] / exponents.sum()
-        classes, probabilities = (engine.classes[k] for k in order), (float(share) for share in shares)
-        yield Prediction(path, tuple(classes), tuple(probabilities), unfamiliar)
+        unfamiliar = None if limit is None else bool(outputs[count] > limit)
+        yield Prediction.of_logits(path, outputs[:count], engine.classes, top, unfamiliar)
 
 
 def _source(image: object) -> Path | Image.Image:

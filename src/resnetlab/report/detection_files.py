@@ -61,6 +61,14 @@ def write_coco(
     write_json(path, rows)
 
 
+def objects(detections: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Class, score and box (left, top, right, bottom, in pixels) of each object, as JSON."""
+    return [
+        {"class": classes[number], "score": round(score, 5), "box": [round(x, 1) for x in corners]}
+        for corners, number, score in _rows(detections)
+    ]
+
+
 def drawn(
     image: Image.Image, detections: Detections, classes: Sequence[str], truth: Boxes | None = None
 ) -> Image.Image:

@@ -96,7 +96,7 @@ def resolve(
     """
     said = _fields(asked)
     if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
-        said["validation"] = _held_out(held, images)
+        said["validation"] = _held_out(float(held), images)
     elif not has_validation and images >= ENOUGH:
         said["validation"] = round(VALIDATION_SHARES.get(asked.name or default, 0) * images)
     images = said.get("images") or images
