@@ -100,8 +100,8 @@ def assert_alike(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 
 def test_statistics_of_all_processes_make_them_one(photos: Path, tmp_path: Path) -> None:
-    """Resumed with another number of processes, too."""
-    recipe = replace(RECIPE, synchronised=True, ema=0.0)
+    """Resumed with another number of processes, too, and with images mixed with those of the other process."""
+    recipe = replace(RECIPE, synchronised=True, ema=0.0, mixup=0.2, cutmix=1.0, erasing=0.2, repeats=2)
     alone(photos, tmp_path / "one", recipe)
     alone(photos, tmp_path / "two", recipe, until=3)
     assert not (tmp_path / "two" / "result.json").exists()

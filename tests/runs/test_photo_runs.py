@@ -1,6 +1,7 @@
 """Training on folders of image files: weights to start from, validation, faults."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from resnetlab.data.dataset import Files
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import read_image
 from resnetlab.data.sources.splitting import list_images
-from resnetlab.errors import DivergedError, ResnetlabError
+from resnetlab.errors import DivergedError, Interrupted, ResnetlabError
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import architecture
 from resnetlab.runs.folder import read_curve
@@ -23,6 +24,7 @@ from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import class_weights
+from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import average
 from resnetlab.training.named_recipes import FINETUNE, MODERN, PAPER_IMAGENET
 from resnetlab.training.recipe import Recipe
@@ -79,6 +81,37 @@ def test_weights_to_start_from(photos: Path, tmp_path: Path) -> None:
         list(run(spec, tmp_path / "deeper", Settings(threads=1)))
     with pytest.raises(ResnetlabError, match="none.pth does not exist; expected a file of weights"):
         list(run(replace(spec, start=tmp_path / "none.pth"), tmp_path / "none", Settings(threads=1)))
+
+
+def test_a_new_last_layer_learns_faster_and_a_kept_one_not(photos: Path, tmp_path: Path) -> None:
+    trained(photos, tmp_path / "first")
+    still = replace(SMALL, learning_rate=1e-12, iterations=1, ema=0.0, head_rate=1e10)
+    with pytest.raises(ResnetlabError, match="head_rate is for a new last layer, and that of .* is kept"):
+        trained(photos, tmp_path / "kept", still, start=tmp_path / "first")
+    with pytest.raises(ResnetlabError, match="head_rate needs weights to start from"):
+        trained(photos, tmp_path / "kept", still)
+    assert not (tmp_path / "kept").exists()
+    for split in ("train", "test"):
+        (photos / split / "ant").rename(photos / split / "asp")
+    usual = trained(photos, tmp_path / "usual", replace(still, head_rate=1.0), start=tmp_path / "first")
+    faster = trained(photos, tmp_path / "faster", still, start=tmp_path / "first")
+    for key in usual:
+        assert torch.allclose(usual[key], faster[key], atol=1e-6) == (not key.startswith("fc.")), key
+
+
+def test_mixed_and_augmented_images_in_a_run(photos: Path, tmp_path: Path) -> None:
+    """With class weights, in chunks, and resumed, the same bits."""
+    recipe = replace(SMALL, mixup=0.2, cutmix=1.0, erasing=0.2, augment="trivial", repeats=2)
+    recipe = replace(recipe, balance="loss", accumulate=2)
+    whole = trained(photos, tmp_path / "whole", recipe)
+    spec, wish = RunSpec(ROW, DataSource(str(photos)), recipe), Wish()
+    with suppress(Interrupted):
+        for progress in run(spec, tmp_path / "parts", Settings(threads=1), None, wish):
+            wish.to_stop = progress.step == 3
+    assert not (tmp_path / "parts" / "result.json").exists()
+    parts = trained(photos, tmp_path / "parts", recipe)
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert not torch.equal(whole["conv1.weight"], trained(photos, tmp_path / "plain")["conv1.weight"])
 
 
 def test_frozen_parts_stay_as_they_were(photos: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from resnetlab.training.loop import Inputs, Loss
 from resnetlab.training.recipe import Recipe
 
 Batch = tuple[Inputs, Inputs]
-OWN_FIELDS = ("balance", "label_smoothing", "label_noise")
+OWN_FIELDS = ("balance", "label_smoothing", "label_noise", "mixup", "cutmix", "head_rate")
 """Recipe fields that only some tasks use."""
 
 

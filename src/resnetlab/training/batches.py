@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resnetlab.choices import OnBad
 from resnetlab.data.augment import per_pixel_mean
+from resnetlab.data.batch_augment import BatchAugmentation
 from resnetlab.data.dataset import Dataset, Files, Pixels, Split
 from resnetlab.data.photos import Augmentation, Crops, PhotoStream, Waiting
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
@@ -105,12 +106,13 @@ def prepare(
     world = reading.world
     recipe.parts(world.size)  # raises if the batch cannot be divided
     preprocessing = preprocessing.to(device)
+    classes = len(dataset.classes)
     if isinstance(dataset.train, Pixels):
         train = dataset.train.to(device)
-        training: Stream | PhotoStream = _stream(train, preprocessing, recipe, seed, world)
+        training: Stream | PhotoStream = _stream(train, preprocessing, recipe, seed, world, classes)
         waiting, some = Waiting(), cast("Split", train)
     else:
-        training = _photo_stream(dataset.train, preprocessing, recipe, seed, device, reading)
+        training = _photo_stream(dataset.train, preprocessing, recipe, seed, device, reading, classes)
         waiting = training.waiting
         every = np.linspace(0, len(dataset.train) - 1, min(CALIBRATED_ON, len(dataset.train)))
         some = dataset.train[torch.from_numpy(np.unique(every.astype(int)))]
@@ -198,7 +200,13 @@ def _prepared(
         yield preprocessing(pixels.to(device)), labels.to(device)
 
 
-def _stream(train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: int, world: World) -> Stream:
+def _after(recipe: Recipe, classes: int) -> BatchAugmentation:
+    return BatchAugmentation(recipe.erasing, recipe.mixup, recipe.cutmix, classes, recipe.mixed_over)
+
+
+def _stream(
+    train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: int, world: World, classes: int
+) -> Stream:
     return Stream(
         train,
         preprocessing,
@@ -207,13 +215,21 @@ def _stream(train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: i
         recipe.padding,
         recipe.flip,
         balanced=recipe.balance == "sampling",
+        repeats=recipe.repeats,
+        after=_after(recipe, classes),
         part=world.rank,
         parts=world.size,
     )
 
 
 def _photo_stream(
-    train: Files, preprocessing: Preprocessing, recipe: Recipe, seed: int, device: torch.device, reading: Reading
+    train: Files,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    reading: Reading,
+    classes: int,
 ) -> PhotoStream:
     assert recipe.crop in get_args(Crops)  # noqa: S101 -- for the type checker
     low, high = recipe.sides
@@ -224,6 +240,7 @@ def _photo_stream(
         recipe.least_area,
         recipe.flip,
         recipe.colour,
+        recipe.augment == "trivial",
     )
     return PhotoStream(
         train,
@@ -233,6 +250,8 @@ def _photo_stream(
         seed,
         device,
         balanced=recipe.balance == "sampling",
+        repeats=recipe.repeats,
+        after=_after(recipe, classes),
         on_bad=reading.on_bad,
         part=reading.world.rank,
         parts=reading.world.size,

@@ -13,6 +13,7 @@ Schedule = Literal["drops", "cosine"]
 Balance = Literal["none", "loss", "sampling"]
 Keep = Literal["last", "best"]
 Norms = Literal["live", "fixed"]
+Augment = Literal["none", "trivial"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,20 @@ class Recipe:
     """The smallest share of the image's area that an `area` crop takes."""
     colour: float = 0.0
     """Standard deviation of AlexNet's colour noise; 0.1 in AlexNet."""
+    augment: Augment = "none"
+    """trivial: one random operation of random strength on each crop of an image file, torchvision's
+    TrivialAugmentWide. Not for images in memory: its operations are Pillow's, one image at a time."""
+    erasing: float = 0.0
+    """Probability with which a training image loses a random rectangle, torchvision's RandomErasing."""
+    mixup: float = 0.0
+    """Mix each training image and its label with the image before it in the batch, in shares from Beta(mixup, mixup);
+    0: no mixing. Training errors are those against the label with the larger share."""
+    cutmix: float = 0.0
+    """Likewise, but with a rectangle of the other image, whose area is the share. With `mixup` as well, each batch
+    (with `statistics_over`, each chunk of that size) draws one of the two."""
+    repeats: int = 1
+    """Each image of a batch is in it this many times, differently augmented (repeated augmentation); an epoch is
+    still as many images as there are, and so has each image once in `repeats` epochs."""
     normalise: Normalise = "mean-image"
     """Subtract the mean training image; or subtract ImageNet's mean and divide by its std, per channel."""
     schedule: Schedule = "drops"
@@ -93,13 +108,23 @@ class Recipe:
     """fixed: batch normalisation keeps the statistics, scale and offset of the starting weights, as in Appendix A."""
     freeze: str = "none"
     """Freeze weights and batch statistics up to this stage of the network, e.g. layer2."""
+    head_rate: float = 1.0
+    """Factor on the learning rate of the last layer, if training starts from weights and that layer is new."""
     patience: int = 0
     """End training after this many reports without a better validation error; 0: never."""
     keep: Keep = "last"
     """Keep the network of the last iteration, or of the report with the best validation error."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "warmup_window", "report_every", "crop_size", "accumulate"):
+        for name in (
+            "iterations",
+            "batch_size",
+            "warmup_window",
+            "report_every",
+            "crop_size",
+            "accumulate",
+            "repeats",
+        ):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "padding",
@@ -111,6 +136,8 @@ class Recipe:
             "ramp_up",
             "patience",
             "statistics_over",
+            "mixup",
+            "cutmix",
         ):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("label_smoothing", "label_noise", "ema"):
@@ -135,8 +162,29 @@ class Recipe:
         _require(
             self, "keep", self.keep == "last" or not self.exact_statistics, "last where exact_statistics is true"
         )
+        self._check_augmentation()
+        _require(self, "head_rate", self.head_rate > 0, "more than 0")
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
+
+    def _check_augmentation(self) -> None:
+        _require(self, "erasing", 0 <= self.erasing <= 1, "from 0 to 1")
+        of_files = self.augment == "none" or self.crop in ("area", "shorter-side")
+        _require(
+            self, "augment", of_files, "none for images in memory and for whole images: it is for crops of files"
+        )
+        _require(self, "repeats", self.batch_size % self.repeats == 0, "a divisor of batch_size")
+        for name, off in (("erasing", 0), ("mixup", 0), ("cutmix", 0), ("repeats", 1)):
+            crops = self.crop != "whole" or getattr(self, name) == off
+            _require(self, name, crops, f"{off} with crop=whole: it is for images of one size")
+        for name in ("mixup", "cutmix"):
+            pairs = not getattr(self, name) or self.mixed_over > 1
+            _require(self, name, pairs, "0 for a single image, which has no other to be mixed with")
+
+    @property
+    def mixed_over(self) -> int:
+        """Consecutive images of a batch that are mixed with each other, for any number of processes."""
+        return self.statistics_over or self.batch_size
 
     @property
     def resident(self) -> bool:

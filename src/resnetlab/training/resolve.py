@@ -19,6 +19,8 @@ USED_BY = {
     "sides": ("crop", ("shorter-side",)),
     "least_area": ("crop", ("area",)),
     "drops": ("schedule", ("drops",)),
+    "augment": ("crop", ("shorter-side", "area")),
+    **dict.fromkeys(("erasing", "mixup", "cutmix", "repeats"), ("crop", ("padded", "shorter-side", "area"))),
 }
 """Fields that have an effect only for some values of another field."""
 
@@ -230,6 +232,8 @@ def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) 
                 )
         if name in ("warmup_error", "warmup_window") and recipe.warmup_rate is None:
             raise ResnetlabError(f"the recipe's field {name} takes no effect without warmup_rate")
+        if name == "head_rate" and not started:
+            raise ResnetlabError("the recipe's field head_rate takes no effect without weights to start from")
         if name == "normalise" and started:
             raise ResnetlabError(
                 "the recipe's field normalise takes no effect here: the starting weights define the normalisation"
