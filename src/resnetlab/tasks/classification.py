@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.data.dataset import Dataset
+from resnetlab.devices import widened, widest
 from resnetlab.evaluation.metrics import errors
 from resnetlab.tasks.task import Metric, Task
 from resnetlab.training.recipe import Recipe
@@ -48,8 +49,8 @@ def _test_loss(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -
 def _sums(logits: Float[Tensor, "n classes"], targets: Targets) -> Float64[Tensor, "2"]:
     """Errors and images; mixed images are right if they are taken for the class with the largest share."""
     labels = targets.argmax(1) if targets.ndim == 2 else targets
-    images = torch.full((), len(labels), dtype=torch.float64, device=logits.device)
-    return torch.stack([errors(logits, labels).double(), images])
+    images = torch.full((), len(labels), dtype=widest(logits.device), device=logits.device)
+    return torch.stack([widened(errors(logits, labels)), images])
 
 
 CLASSIFICATION = Task(
