@@ -169,6 +169,7 @@ def test_batches_in_memory_are_augmented(tiny: Dataset) -> None:
     plain, mixed = stream(tiny), stream(tiny, how)
     for step in (4, 0):
         images, labels = plain.batch(step)
+        assert mixed.batch(step)[0].is_contiguous(memory_format=torch.channels_last)
         expected = BatchAugmenter(how, 3, torch.arange(16))(images, labels, at(step))
         found = mixed.batch(step)
         assert torch.equal(found[0], expected[0])

@@ -70,7 +70,7 @@ class BatchAugmenter:
     ) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *mixed"]]:
         """The augmented images of `mine`, from those of `places`, and their targets."""
         if self.how.erasing:
-            images = images.masked_fill(self._erased(images, step)[:, None], 0.0)
+            images = torch.where(self._erased(images, step)[:, None], 0.0, images)  # keeps channels last
         if not self._mixes:
             return images, targets
         count = len(self._partners)
