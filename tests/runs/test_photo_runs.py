@@ -26,10 +26,12 @@ from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import class_weights
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import average
-from resnetlab.training.named_recipes import FINETUNE, MODERN, PAPER_IMAGENET
+from resnetlab.training.named_recipes import FINETUNE, MODERN, MODERN_SHORT, PAPER_IMAGENET
 from resnetlab.training.recipe import Recipe
 
-SMALL = replace(MODERN.for_crop_size(32), iterations=6, batch_size=8, ramp_up=2, report_every=3)
+SMALL = replace(
+    MODERN_SHORT.for_crop_size(32), precision="float32", iterations=6, batch_size=8, ramp_up=2, report_every=3
+)
 ROW = architecture("cifar_resnet8")
 
 
@@ -44,14 +46,16 @@ def result(out: Path) -> dict[str, object]:
     return dict(json.loads((out / "result.json").read_text()))
 
 
-@pytest.mark.parametrize("base", [PAPER_IMAGENET, MODERN, FINETUNE], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("base", [PAPER_IMAGENET, MODERN, MODERN_SHORT, FINETUNE], ids=lambda recipe: recipe.name)
 def test_every_recipe_trains(photos: Path, tmp_path: Path, base: Recipe) -> None:
-    recipe = replace(base.for_crop_size(32), iterations=6, batch_size=8, ramp_up=0, drops=(4,), report_every=3)
+    recipe = replace(base.for_crop_size(32), iterations=6, ramp_up=0, drops=(4,), report_every=3)
+    recipe = replace(recipe, batch_size=8, statistics_over=min(recipe.statistics_over, 4))
     trained(photos, tmp_path / "run", recipe)
     model = load(tmp_path / "run")
     assert model.classes == ("ant", "bee", "cow")
-    assert model.preprocessing.image_shape == (3, 32, 32)
-    assert model.preprocessing.fit.resize == (37, 37)
+    side, scaled = (41, 42) if base is MODERN else (32, 37)
+    assert model.preprocessing.image_shape == (3, side, side)
+    assert model.preprocessing.fit.resize == (scaled, scaled)
     assert (tmp_path / "run" / "sample.png").stat().st_size > 1000
     assert result(tmp_path / "run")["test_images"] == 12
     if base is PAPER_IMAGENET:  # the mean image

@@ -175,6 +175,18 @@ def test_bfloat16_learns_alike(tiny: Dataset) -> None:
     assert all(event.metrics["loss"] < 10 for event in events if isinstance(event, Report))
 
 
+def test_weight_decay_is_of_the_parameters_that_the_recipe_names() -> None:
+    counts = {}
+    for decayed in ("all", "weights", "not-norms"):
+        state = start(network(), replace(RECIPE, decayed=decayed), CPU)
+        groups = state.optimizer.param_groups
+        counts[decayed] = sum(len(group["params"]) for group in groups if group["weight_decay"])
+        assert sum(len(group["params"]) for group in groups) == len(list(state.network.parameters()))
+    norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network().modules())
+    total = len(list(network().parameters()))
+    assert counts == {"all": total, "weights": total - 2 * norms - 1, "not-norms": total - 2 * norms}
+
+
 def test_the_network_given_is_the_one_trained(tiny: Dataset) -> None:
     given = network()
     before = copy.deepcopy(given.state_dict())

@@ -79,9 +79,10 @@ def train(
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
     from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, task_for
+    from resnetlab.devices import has_fast_bfloat16
     from resnetlab.models.starting import architecture_of
     from resnetlab.runs.run import run
-    from resnetlab.runs.settings import crowded
+    from resnetlab.runs.settings import choose_device, crowded
     from resnetlab.runs.spec import RunSpec, default_recipe, network_of
     from resnetlab.tasks.named import task_named
     from resnetlab.training.resolve import describe, is_resident, resolve
@@ -102,7 +103,8 @@ def train(
     source.refuse_unused(resident, on_bad is not None, data_dir is not None, settings.workers is not None)
     dataset = source.load(resident)
     say(dataset.describe())
-    resolved = resolve(recipe, usual, len(dataset.train), started=from_ is not None)
+    fast = has_fast_bfloat16(choose_device(settings.device))
+    resolved = resolve(recipe, usual, len(dataset.train), from_ is not None, fast)
     spec = RunSpec(chosen, source, resolved.recipe, seed, from_, made)
     place = out or Path("runs") / spec.folder_name
     for note in (*why, *resolved.notes):

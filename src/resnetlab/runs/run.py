@@ -38,7 +38,7 @@ from resnetlab.training.interrupt import Wish, on_request
 from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.provenance import environment
 
-ASKED_EVERY = {"cpu": 1, "cuda": 20}  # steps between checks for a stop request, with several processes
+ASKED_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}  # steps between checks for a stop request, with several processes
 
 
 def run(

@@ -33,7 +33,7 @@ MEAN_OF = 10_000  # training images for the mean image
 CALIBRATED_ON = 50_000  # training images for exact batch statistics
 SHOWN = 4  # images in a row of the sample
 SAMPLE = 512  # pixels, approximate height of the sample of small images
-TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500}
+TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500, "mps": 500}
 FILES_TESTED_AT_A_TIME = 64
 
 
@@ -86,7 +86,7 @@ def sample(training: Training, preprocessing: Preprocessing) -> Image.Image:
 
 
 def image_shape(dataset: Dataset, recipe: Recipe) -> tuple[int, int, int]:
-    """Channels, height and width of the network's input."""
+    """Channels, height and width of the network's input in training."""
     return dataset.image_shape or (3, recipe.crop_size, recipe.crop_size)
 
 
@@ -151,7 +151,8 @@ def choose_preprocessing(
     """
     fit = fit_of(dataset, recipe)
     if given is not None:
-        fits = given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
+        of_all = not dataset.resident and recipe.tested_at != recipe.crop_size  # no mean image has both sizes
+        fits = not of_all and given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
         mean = given.mean if fits else given.mean.mean((1, 2), keepdim=True)
         interpolation = fit.interpolation if dataset.resident else given.fit.interpolation  # in memory it is done
         return Preprocessing(replace(fit, interpolation=interpolation), mean, given.std)
@@ -264,6 +265,6 @@ def fit_of(dataset: Dataset, recipe: Recipe) -> Fit:
     if recipe.crop == "whole":
         return Fit.uncropped(recipe.crop_size, recipe.longest)
     if (shape := dataset.image_shape) is None:
-        return Fit.square(recipe.test_resize, recipe.crop_size)
+        return Fit.square(recipe.test_resize, recipe.tested_at)
     channels, height, width = shape
     return Fit((height, width), (height, width), mode="RGB" if channels == 3 else "L")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
+from resnetlab.devices import widened, widest
 from resnetlab.errors import DivergedError
 from resnetlab.training.distributed import gradients_later, summed
 from resnetlab.training.parameters import frozen_parts, parameter_groups
@@ -130,8 +131,8 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device, sums: int = 
     optimizer = torch.optim.SGD(
         parameter_groups(network, recipe), recipe.learning_rate, momentum=recipe.momentum, fused=True
     )
-    average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.ema else None
-    tally, window = (torch.zeros(1 + sums, dtype=torch.float64, device=device) for _ in range(2))
+    average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.averages else None
+    tally, window = (torch.zeros(1 + sums, dtype=widest(device), device=device) for _ in range(2))
     return State(network, optimizer, average=average, frozen=frozen, tally=tally, window=window)
 
 
@@ -166,7 +167,7 @@ def objective(
         outputs = outputs.float()
         value = loss(outputs, targets)
         with torch.no_grad():
-            return value, torch.cat([(value.double() * len(targets))[None], sums(outputs, targets)])
+            return value, torch.cat([(widened(value) * len(targets))[None], sums(outputs, targets)])
 
     if not compiled:
         return forward
@@ -234,7 +235,7 @@ def launched(
         set_rate(state, rate)
         descend(state, *batches.batch(state.step), forward, parts, call)
         if state.average is not None:
-            average(state.average, state.network, min(recipe.ema, (1 + state.step) / (10 + state.step)))
+            average(state.average, state.network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
 
     return step

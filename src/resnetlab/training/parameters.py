@@ -12,13 +12,17 @@ def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]
     """Trained parameters by weight decay, and the last layer's apart if it has another learning rate."""
     trained = [p for p in network.parameters() if p.requires_grad]
     last = {id(p) for p in _last_layer(network).parameters()} if recipe.head_rate != 1 else set()
+    norms = {id(p) for norm in _norms(network) for p in norm.parameters()}
+
+    def is_free(p: nn.Parameter) -> bool:
+        return id(p) in norms if recipe.decayed == "not-norms" else recipe.decayed == "weights" and p.ndim <= 1
+
     groups: list[dict[str, Any]] = []
     for factor, some in (
         (1.0, [p for p in trained if id(p) not in last]),
         (recipe.head_rate, [p for p in trained if id(p) in last]),
     ):
-        decayed = [p for p in some if p.ndim > 1 or recipe.decayed == "all"]
-        free = [p for p in some if p.ndim <= 1 and recipe.decayed == "weights"]
+        decayed, free = [p for p in some if not is_free(p)], [p for p in some if is_free(p)]
         groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "factor": factor})
         groups.append({"params": free, "weight_decay": 0.0, "factor": factor})
     return [group for group in groups if group["params"]]
@@ -30,8 +34,7 @@ def frozen_parts(network: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
     Raises:
         ResnetlabError: see `parts_up_to`.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    return (*parts_up_to(network, recipe.freeze), *(norms if recipe.batch_norm == "fixed" else ()))
+    return (*parts_up_to(network, recipe.freeze), *(_norms(network) if recipe.batch_norm == "fixed" else ()))
 
 
 def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
@@ -50,6 +53,10 @@ def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
     if name not in names[:-1]:
         raise ResnetlabError(f"cannot freeze up to {name!r}; choose one of {', '.join(names[:-1])}")
     return tuple(parts.values())[: names.index(name) + 1]
+
+
+def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def _last_layer(network: nn.Module) -> nn.Module:
