@@ -38,6 +38,17 @@ def test_a_sound_folder(photos: Path) -> None:
     assert Counter(finding.kind for finding in checked.findings) == {"grey": 2, "rotated by EXIF": 2}
 
 
+def test_similar_images(photos: Path) -> None:
+    with Image.open(photos / "train" / "bee" / "004.jpg") as image:
+        for k, place in enumerate(("test/bee", "train/cow")):
+            image.resize((image.width + 9 + k, image.height + 9)).save(photos / place / "similar.png")
+    found = {finding.kind: (finding.file, finding.detail) for finding in check(photos).findings}
+    others = "train/cow/similar.png, test/bee/similar.png"
+    assert found["similar image in two splits"] == ("train/bee/004.jpg", others)
+    assert "similar image in two classes" in found
+    assert "similar images in a class" not in found
+
+
 def test_every_fault_is_found(photos: Path) -> None:
     train, test = photos / "train", photos / "test"
     ant, bee = train / "ant", train / "bee"

@@ -225,7 +225,7 @@ def test_validation_has_each_class_by_its_share(sizes: list[int], share: float) 
 
 def test_three_of_three_classes_have_one_each() -> None:
     labels = np.repeat(np.arange(3), 60)
-    pixels = np.zeros((180, 1, 1, 3), np.uint8)
+    pixels = np.arange(180, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
     some = pixel_dataset("x", (pixels, labels), (pixels, labels), ("a", "b", "c")).with_validation(3)
     assert some.validation is not None
     assert some.validation.labels.tolist() == [0, 1, 2]

@@ -18,6 +18,10 @@ OTHER_NAMES: dict[tuple[Any, str], dict[str, Any]] = {
     (RecipeOptions, "name"): {"name": "recipe"},
     (RecipeOptions, "fields"): {"name": "set", "metavar": "FIELD=VALUE ..."},
     (RecipeOptions, "freeze"): {"metavar": "STAGE"},
+    (RecipeOptions, "batch_size"): {"aliases": ("--batch",)},
+    (RecipeOptions, "image_size"): {"aliases": ("--imgsz",)},
+    (RecipeOptions, "learning_rate"): {"name": "lr", "aliases": ("--learning-rate",)},
+    (RecipeOptions, "validation"): {"metavar": "NUMBER-OR-SHARE"},
 }
 """Options whose names on the command line differ from those of the fields."""
 flags: dict[str, str] = {"fields": "set"}

@@ -192,6 +192,36 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
         say(said[0].upper() + said[1:])
 
 
+def write_folds(root: Path, runs: Sequence[Path]) -> str:
+    """Write the evaluation of all folds together into `root`/evaluation, and say what came of it."""
+    from resnetlab.evaluation.cross_validation import cross_validated
+    from resnetlab.evaluation.evaluate import EvaluationSet, images_for
+    from resnetlab.evaluation.scores import SCORES, Scored
+    from resnetlab.models.modelfile import load
+    from resnetlab.report.evaluation_files import write_evaluation
+    from resnetlab.runs.folder import evaluation_folder, read_settings
+
+    found = cross_validated([Scored.load(evaluation_folder(folder) / SCORES) for folder in runs])
+    pooled, shown = found.pooled, list[tuple[EvaluationSet, int]]()
+    for folder, scored in zip(runs, found.folds, strict=True):
+        settings = read_settings(folder)
+        images = images_for(load(folder), settings["source"], Path(settings["data_dir"]), "test")
+        number = {name: k for k, name in enumerate(images.names)}
+        shown += [(images, number[name]) for name in scored.names]
+
+    def pixels(k: int) -> "np.ndarray":
+        images, number = shown[k]
+        return images.pixels(number)
+
+    title = "{network} on {data}, {protocol}".format(**pooled.about)
+    about = {"title": title, **pooled.about, "errors_of_folds": found.errors}
+    place = evaluation_folder(root)
+    place.mkdir(parents=True, exist_ok=True)
+    write_evaluation(place, pooled, pixels, about)
+    pooled.save(place / SCORES)
+    return found.in_words()
+
+
 def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
     """Write all files of an evaluation."""
     from resnetlab.evaluation.scores import SCORES
@@ -202,7 +232,7 @@ def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scor
     number = {name: k for k, name in enumerate(images.names)}
     found, pixels = scored.answers(), lambda k: images.pixels(number[scored.names[k]])
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, found, scored.names, pixels, about)
+    write_evaluation(folder, scored, pixels, about)
     _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
     scored.save(folder / SCORES)
 
@@ -271,6 +301,9 @@ def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: s
     )
     auc = "" if found.auc is None else f", AUC {found.auc:.3f}"
     gap = f"expected calibration error {expected_calibration_error(found):.1f} points"
+    if scored.temperature != 1:
+        before = expected_calibration_error(scored.answers(calibrated=False))
+        gap += f" ({before:.1f} before the temperature of {scored.temperature:.2f})"
     say(f"Macro-F1 {found.macro_f1:.3f}, balanced accuracy {100 * found.balanced_accuracy:.2f} %{auc}, {gap}")
     if printed := beside(trained, protocol):
         say(printed)

@@ -1,6 +1,5 @@
 """`resnetlab train`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +14,7 @@ from resnetlab.runs.settings import Settings
 from resnetlab.training.resolve import RecipeOptions
 
 if TYPE_CHECKING:
-    from resnetlab.choices import Version
-    from resnetlab.runs.spec import RunSpec
-
-
-USUAL = "resnet18"  # for image files without a network
-SCRATCH = "scratch"
+    from resnetlab.runs.request import Planned, Request
 
 
 @command
@@ -37,6 +31,8 @@ def train(
     out: Path | None = None,
     on_bad: OnBad | None = None,
     data_dir: Path | None = None,
+    group_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN-OR-PATTERN", help_behavior_hint="")] = None,
+    folds: int | None = None,
     tensorboard: bool = False,
     detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
     variant: NetworkOptions = NetworkOptions(),  # noqa: B008 -- frozen
@@ -67,97 +63,67 @@ def train(
         out: The run folder. Default: a folder in runs/ with a name from these options.
         on_bad: Stop at an unreadable file, or skip and count it. Default: stop.
         data_dir: Folder of cifar10 and cifar100, also for downloads. Default: data.
+        group_by: Keep images of one group in one split where splits are made here: a column of the .csv, or a regular
+            expression for a part of the file names, e.g. "^[^_]+". Identical files always stay together.
+        folds: Cross-validation: train and test so many networks, each tested on another part of the images, and
+            report mean, spread and all images together. Default: one network.
         detector: Options of the detector, e.g. preset=paper context=yes anchor_sizes=64,128,256.
         tensorboard: Also write the curves for TensorBoard into the run folder.
         variant: Options of the network, in addition to those in its name.
         recipe: How the network is trained.
         settings: How the run is executed; results are the same up to rounding.
     """
-    at_least_one(recipe, settings, narrow=narrow)
+    at_least_one(recipe, settings, narrow=narrow, folds=folds)
     if folder and data:
         raise ResnetlabError(f"the data is given twice, as {folder} and as `data={data}`; give it once")
+    from resnetlab.runs.request import Request, folds_of
+
+    asked = Request(
+        folder or data,
+        task,
+        network,
+        from_,
+        {**vars(variant), "narrow": narrow},
+        detector,
+        recipe,
+        seed,
+        out,
+        on_bad,
+        data_dir,
+        group_by,
+        reads_files=settings.workers is not None,
+        device=settings.device,
+    )
+    if folds is None:
+        _show(_trained(asked, settings, tensorboard), settings)
+        return
+    root, requests = folds_of(asked, folds)
+    plans = [_trained(each, settings, tensorboard) for each in requests]
+    _show_folds(root, plans, settings)
+
+
+def _trained(asked: "Request", settings: Settings, tensorboard: bool) -> "Planned":
+    """Train what is asked for, with progress; a finished run is left as it is."""
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
-    from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, task_for
-    from resnetlab.devices import has_fast_bfloat16
-    from resnetlab.models.starting import architecture_of
+    from resnetlab.runs.request import plan
     from resnetlab.runs.run import run
-    from resnetlab.runs.settings import choose_device, crowded
-    from resnetlab.runs.spec import RunSpec, default_recipe, network_of
-    from resnetlab.tasks.named import task_named
-    from resnetlab.training.resolve import describe, is_resident, resolve
+    from resnetlab.runs.settings import crowded
 
-    data = folder or data or data_for(task)
-    kind = task or task_for(data)
-    from_, why = starting_weights(from_, data, kind, network)
-    start = architecture_of(from_) if from_ else None
-    usual_network = None if start else network_for(data)
-    if start is None and has_own_images(data):
-        variant = replace(variant, version=usual_version(network, variant.version))
-    chosen = network_of(network or usual_network, start, **vars(variant), narrow=narrow)
-    usual = default_recipe(data, chosen, from_ is not None, kind)
-    made = task_named(kind, detector, recipe.name or usual)
-    resident = is_resident(recipe, usual)
-    size = recipe.image_size if resident else None
-    source = DataSource(data, data_dir or Path("data"), size, on_bad or "stop")
-    source.refuse_unused(resident, on_bad is not None, data_dir is not None, settings.workers is not None)
-    dataset = source.load(resident)
-    say(dataset.describe())
-    fast = has_fast_bfloat16(choose_device(settings.device))
-    resolved = resolve(recipe, usual, len(dataset.train), from_ is not None, fast)
-    spec = RunSpec(chosen, source, resolved.recipe, seed, from_, made)
-    place = out or Path("runs") / spec.folder_name
-    for note in (*why, *resolved.notes):
-        say(note[0].upper() + note[1:])
-    say(f"{chosen.title}, {describe(spec.recipe, len(dataset.train), dataset.image_shape)}: {place}")
-    if made.about:
-        say(made.about)
+    planned = plan(asked)
+    for line in planned.about:
+        say(line)
     if busy := crowded(settings):
         complain(busy)
+    spec, place = planned.spec, planned.folder
     with Monitor(console) as monitor, board(place if tensorboard else None) as write:
-        for progress in run(spec, place, settings, dataset):
-            monitor.show(chosen.label, progress)
+        for progress in run(spec, place, settings, planned.dataset):
+            monitor.show(spec.architecture.label, progress)
             write()
-    _show(spec, place, settings)
+    return planned
 
 
-def starting_weights(
-    given: Path | None, data: str, task: str, network: str | None
-) -> tuple[Path | None, tuple[str, ...]]:
-    """The weights to start from, or None for random ones, and what to say of that choice.
-
-    Raises:
-        ResnetlabError: published weights are neither on this machine nor can be downloaded.
-    """
-    from resnetlab.data.named import has_own_images
-    from resnetlab.models.published import located, published
-    from resnetlab.networks.architecture import parse
-
-    if given is not None:
-        return (None if str(given) == SCRATCH else located(given)), ()
-    if task != "classification" or not has_own_images(data):
-        return None, ()
-    if network is None:
-        try:
-            return located(USUAL), (f"network and weights are not given: {USUAL}'s published weights",)
-        except ResnetlabError as error:
-            raise ResnetlabError(f"{error}. Or train without them: `from={SCRATCH}` and `network={USUAL}`") from None
-    name = parse(network).name
-    hint = f"random weights; `from={name}` starts from published ones" if published(name) else "random weights"
-    return None, (hint,)
-
-
-def usual_version(network: str | None, given: "Version | None") -> "Version | None":
-    """v1.5 for a bottleneck network of no stated version: on images of one's own, as in torchvision and timm."""
-    from resnetlab.networks.architecture import parse
-
-    name = network or USUAL
-    if given or any(word.startswith("v1") for word in name.split("-")):
-        return given
-    return "v1.5" if parse(name).block == "bottleneck" else None
-
-
-def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
+def _show(planned: "Planned", settings: Settings) -> None:
     """Print the table of a finished run; write its curves and its evaluation by class."""
     from resnetlab.cli import detecting, evaluation
     from resnetlab.experiments.depth import error_table
@@ -166,6 +132,7 @@ def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
     from resnetlab.runs.finished import finished_runs
     from resnetlab.runs.folder import picture_file
 
+    spec, folder = planned.spec, planned.folder
     if main_process:
         (finished,) = finished_runs([folder]).values()
         print_table(error_table([finished]))
@@ -178,3 +145,15 @@ def _show(spec: "RunSpec", folder: Path, settings: Settings) -> None:
         "detection": f"detect {folder} IMAGES --out PICTURES",
     }
     say(f"Next: resnetlab {ways[spec.task.name]}")
+
+
+def _show_folds(root: Path, plans: "list[Planned]", settings: Settings) -> None:
+    """Test the network of each fold on its test images; print and write what comes of all of them."""
+    from resnetlab.cli import evaluation
+
+    for planned in plans:
+        evaluation.evaluation_of_run(planned.folder, settings)
+    if main_process:
+        say(evaluation.write_folds(root, [planned.folder for planned in plans]))
+        say(f"Numbers, confusion matrix, tables and the most confident mistakes of all folds: {root / 'evaluation'}")
+        say(f"Next: resnetlab train {plans[0].spec.data.name}, which makes one network for use, of the same options")

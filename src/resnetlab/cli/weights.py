@@ -208,7 +208,7 @@ def predict_(
     read_once = read_model(model) if explain else model
     opened = open_engine(read_once, engine, device=where, precision=precision, threads=settings.threads)
     size = settings.images_per_batch(where)
-    started, unreadable, doubtful, rows = time.perf_counter(), 0, 0, []
+    started, unreadable, doubtful, strange, rows = time.perf_counter(), 0, 0, 0, []
     for found in watched(predict(opened, paths, top=top, batch_size=size), "predicting", len(paths)):
         if isinstance(found, Unreadable):
             unreadable += 1
@@ -216,11 +216,12 @@ def predict_(
             continue
         is_unsure = unsure is not None and found.probabilities[0] < unsure
         doubtful += is_unsure
+        strange += bool(found.unfamiliar)
         if csv:
             rows.append((found, is_unsure))
         else:
             ranked = zip(found.classes, found.probabilities, strict=True)
-            mark = "unsure: " * is_unsure
+            mark = "unlike the training images: " * bool(found.unfamiliar) + "unsure: " * is_unsure
             say(f"{found.path}: {mark}" + ", ".join(f"{spoken(name)} {share:.1%}" for name, share in ranked))
     seconds = time.perf_counter() - started
     read, place = len(paths) - unreadable, f": {csv}" if csv else ""
@@ -229,6 +230,7 @@ def predict_(
     if explain and isinstance(read_once, Model):
         _explain(read_once, paths, explain, where, size)
     doubt = f", {doubtful:,} unsure" if unsure is not None else ""
+    doubt += f", {strange:,} unlike the training images" if opened.limit is not None else ""
     say(f"{counted(read, 'image')}{doubt} in {seconds:.1f} s, {read / seconds:.1f} images/s ({opened.about}){place}")
     if unreadable:
         raise ResnetlabError(f"{unreadable:,} of {len(paths):,} files could not be read; they are named above")
@@ -280,7 +282,8 @@ def _mean(words: tuple[str, ...]) -> tuple[float, ...] | Path | None:
 def _write_csv(path: Path, rows: "list[tuple[Prediction, bool]]", with_doubt: bool) -> None:
     """Write the columns image, then for each rank class (for ImageNet with English name) and probability.
 
-    With `with_doubt` the last column says yes of images that are unsure, otherwise no.
+    With `with_doubt` a column says yes of images that are unsure, otherwise no; and one of images unlike the training
+    images, if the model can say.
     """
     from resnetlab.data.class_names import imagenet
 
@@ -289,10 +292,12 @@ def _write_csv(path: Path, rows: "list[tuple[Prediction, bool]]", with_doubt: bo
     kinds = ("class", "name", "probability") if english else ("class", "probability")
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv_writer(file)
-        last = ["unsure"] * with_doubt
+        judged = any(row.unfamiliar is not None for row, _ in rows)
+        last = ["unsure"] * with_doubt + ["unfamiliar"] * judged
         writer.writerow(["image", *(f"{kind}_{rank}" for rank in ranks for kind in kinds), *last])
         for row, is_unsure in rows:
             cells: list[str] = []
             for name, share in zip(row.classes, row.probabilities, strict=True):
                 cells += [name, english.get(name, ""), f"{share:.6f}"] if english else [name, f"{share:.6f}"]
-            writer.writerow([str(row.path), *cells, *(["yes" if is_unsure else "no"] * with_doubt)])
+            marks = [is_unsure] * with_doubt + [bool(row.unfamiliar)] * judged
+            writer.writerow([str(row.path), *cells, *("yes" if mark else "no" for mark in marks)])

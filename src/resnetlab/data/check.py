@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import simplejpeg
 from PIL import Image
 
@@ -17,6 +18,8 @@ from resnetlab.data.ahead import in_order
 from resnetlab.data.dataset import File
 from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
+from resnetlab.data.held_out import Unit
+from resnetlab.data.near import alike_looks, look
 from resnetlab.data.preprocessing import is_image, open_image
 from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
@@ -29,7 +32,10 @@ SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP"
 
 @dataclass(frozen=True)
 class Seen:
-    """One image file: split, class, hash of its content, its upright size if it is readable, and its problems."""
+    """One image file: split, class, hash of its content, its upright size if it is readable, and its problems.
+
+    `look` is its perceptual hash; see `near.look`.
+    """
 
     split: str | None
     label: str
@@ -37,6 +43,7 @@ class Seen:
     digest: bytes = b""
     size: tuple[int, int] | None = None
     findings: tuple[Finding, ...] = ()
+    look: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,13 @@ def report(found: Found, seen: Iterable[Seen]) -> Report:
         split: {label: len(files) for label, files in by_class.items()} for split, by_class in found.splits.items()
     }
     findings = [finding for each in seen for finding in each.findings]
-    findings += [*_classes(found, counts), *duplicates(seen), *_too_few(found, seen), *_strays(found)]
+    findings += [
+        *_classes(found, counts),
+        *duplicates(seen),
+        *near_duplicates(seen),
+        *_too_few(found, seen),
+        *_strays(found),
+    ]
     return Report(counts, in_report_order(findings), shorter_sides(seen))
 
 
@@ -96,12 +109,12 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
         digest = hashlib.blake2b(data, digest_size=16).digest()
         damage = ""
         if not data.startswith(JPEG):
-            open_image(data, file.path)
+            image = open_image(data, file.path)
         else:
             try:
-                simplejpeg.decode_jpeg(data, "RGB", strict=True)
+                image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
             except ValueError as error:  # recoverable if Pillow can read it
-                open_image(data, file.path)
+                image = open_image(data, file.path)
                 damage = str(error)
     except ResnetlabError as error:
         reason = str(error).removeprefix(file.path).removeprefix(" is not a readable image (")
@@ -109,7 +122,7 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
     findings, size = _oddities(data, name)
     if damage:
         findings.append(Finding("damaged", name, damage))
-    return Seen(split, label, file, digest, size, tuple(findings))
+    return Seen(split, label, file, digest, size, tuple(findings), look(image))
 
 
 def _oddities(data: bytes, name: str) -> tuple[list[Finding], tuple[int, int]]:
@@ -176,16 +189,32 @@ def duplicates(seen: Iterable[Seen]) -> Iterator[Finding]:
         if each.digest:
             groups[each.digest].append(each)
     for group in groups.values():
-        if len(group) == 1:
-            continue
-        others = ", ".join(each.file.name for each in group[1:4]) + (" ..." if len(group) > 4 else "")
-        first = group[0].file.name
-        if len({each.split for each in group}) > 1:
-            yield Finding("same image in two splits", first, others)
-        if len({each.label for each in group}) > 1:
-            yield Finding("same image in two classes", first, others)
-        if max(Counter((each.split, each.label) for each in group).values()) > 1:
-            yield Finding("same image twice in a class", first, others)
+        if len(group) > 1:
+            yield from _repeated("same image", "same image twice in a class", group)
+
+
+def near_duplicates(seen: Iterable[Seen]) -> Iterator[Finding]:
+    """Files that look nearly the same, of which those of the same content count as one."""
+    different = {each.digest: each for each in reversed(list(seen)) if each.look is not None}
+    shown = list(different.values())[::-1]
+    groups: dict[Unit, list[Seen]] = defaultdict(list)
+    for each, unit in zip(shown, alike_looks(np.array([each.look for each in shown], np.uint64)), strict=True):
+        groups[unit].append(each)
+    for group in groups.values():
+        if len(group) > 1:
+            yield from _repeated("similar image", "similar images in a class", group)
+
+
+def _repeated(what: str, in_a_class: str, group: list[Seen]) -> Iterator[Finding]:
+    """What is to be said of images that belong together."""
+    others = ", ".join(each.file.name for each in group[1:4]) + (" ..." if len(group) > 4 else "")
+    first = group[0].file.name
+    if len({each.split for each in group}) > 1:
+        yield Finding(f"{what} in two splits", first, others)
+    if len({each.label for each in group}) > 1:
+        yield Finding(f"{what} in two classes", first, others)
+    if max(Counter((each.split, each.label) for each in group).values()) > 1:
+        yield Finding(in_a_class, first, others)
 
 
 def _too_few(found: Found, seen: list[Seen]) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """A data set: classes and splits. A split is pixels in memory or files that are read on demand."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from resnetlab.data.boxes import Boxes
 from resnetlab.data.counter import permutation
+from resnetlab.data.held_out import Unit, hold_out, shares, units
 from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
 
 Index = slice | Int64[Tensor, "k"]
+HEAD = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Pixels:
         """The name of one image in error messages."""
         return f"image {number}"
 
+    def units(self) -> list[Unit]:
+        """The images that stay together when some are held out: equal ones."""
+        return units([hashlib.blake2b(image, digest_size=16).digest() for image in self.pixels.cpu().numpy()])
+
     def open(self, number: int) -> Image.Image:
         """One image, as a Pillow image."""
         shown = self.pixels[number].numpy()
@@ -60,16 +67,20 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image: a whole file, `size` bytes from `offset` of a tar shard, or `pixels` in memory. `name` is shown."""
+    """An image: a whole file, `size` bytes from `offset` of a tar shard, or `pixels` in memory. `name` is shown.
+
+    Images of one `group` stay together when some are held out; empty: no group.
+    """
 
     name: str
     path: str
     offset: int = 0
     size: int | None = None
     pixels: UInt8[np.ndarray, "h w c"] | None = field(default=None, compare=False, repr=False)
+    group: str = field(default="", compare=False)
 
-    def read(self) -> bytes:
-        """The encoded image.
+    def read(self, limit: int | None = None) -> bytes:
+        """The encoded image, or at most its first `limit` bytes.
 
         Raises:
             ResnetlabError: the file is missing or cannot be read.
@@ -77,10 +88,25 @@ class File:
         if self.pixels is not None:  # as PPM or PGM, which Pillow reads fast
             height, width, channels = self.pixels.shape
             return b"P%d %d %d 255\n" % (6 if channels == 3 else 5, width, height) + self.pixels.tobytes()
+        size = self.size if limit is None else min(limit, limit if self.size is None else self.size)
         try:
             with open(self.path, "rb") as file:  # noqa: PTH123 -- a third of the time of Path.open
                 file.seek(self.offset)
-                return file.read() if self.size is None else file.read(self.size)
+                return file.read(-1 if size is None else size)
+        except OSError as error:
+            raise ResnetlabError(f"{self.name} cannot be read: {error}") from None
+
+    @property
+    def bytes(self) -> int:
+        """The size of the encoded image; of an image in memory that of its pixels.
+
+        Raises:
+            ResnetlabError: the file is missing or cannot be read.
+        """
+        if self.size is not None:
+            return self.size
+        try:
+            return Path(self.path).stat().st_size if self.pixels is None else self.pixels.nbytes
         except OSError as error:
             raise ResnetlabError(f"{self.name} cannot be read: {error}") from None
 
@@ -117,6 +143,11 @@ class Files:
         """The path of one image, for error messages."""
         return self.files[number].path
 
+    def units(self) -> list[Unit]:
+        """The images that stay together when some are held out: those of equal content, and those of one group."""
+        contents = same_content(self.files)
+        return units([contents[file] for file in self.files], [file.group or None for file in self.files])
+
     def open(self, number: int) -> Image.Image:
         """One image; see `File.open`."""
         return self.files[number].open()
@@ -132,11 +163,20 @@ class Files:
 Split = Pixels | Files
 
 
+def joined(splits: Sequence[Split]) -> Split:
+    """Several splits in one; all use the same storage."""
+    labels = torch.cat([split.labels for split in splits])
+    if all(isinstance(split, Files) for split in splits):
+        return Files(tuple(file for split in splits if isinstance(split, Files) for file in split.files), labels)
+    return Pixels(torch.cat([split.pixels for split in splits if isinstance(split, Pixels)]), labels)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set by split; all splits use the same storage. `note` says how it was split, if not officially.
 
     `unreadable` lists the files that were skipped. `made_from` is the fingerprint of the source data, if known.
+    `automatic` is true if the test images were held out here, so that the images may be divided in another way.
     For COCO's file of results, `category_ids` has the id of each class, and `image_ids` that of each file by name.
     """
 
@@ -150,6 +190,7 @@ class Dataset:
     made_from: str = ""
     category_ids: tuple[int, ...] = ()
     image_ids: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    automatic: bool = False
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -209,7 +250,8 @@ class Dataset:
         """Move `count` training images to validation, independently of the run's seed.
 
         The paper uses 5,000 of CIFAR-10's 50,000 (Section 4.2) and does not say which. Here they
-        are as many of each class as its share, so that few images do not leave a class out.
+        are as many of each class as its share, so that few images do not leave a class out. Identical
+        images and groups stay together, so that it can be some images more or less.
 
         Raises:
             ResnetlabError: `count` is not below the number of training images, or a validation split exists.
@@ -222,10 +264,18 @@ class Dataset:
             raise ResnetlabError(
                 f"cannot set {count} images apart for validation: {self.name} has {len(self.train)} training images"
             )
-        order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu"))
-        if self.train.labels.ndim == 1:
-            order = _shared_out(order, self.train.labels, count)
-        held_out, kept = order[:count].sort().values, order[count:].sort().values
+        one_each = self.train.labels.ndim == 1
+        labels = self.train.labels if one_each else torch.zeros(len(self.train), dtype=torch.int64)
+        order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu")).tolist()
+        quota = shares(labels, count)
+        held = torch.tensor(hold_out(order, labels.tolist(), self.train.units(), quota))
+        wanted = {label for label, size in enumerate(torch.bincount(labels).tolist()) if quota[label] < size}
+        if gone := wanted - set(labels[~held].tolist()):
+            raise ResnetlabError(
+                f"cannot set {count} images apart for validation: no other images of {self.classes[min(gone)]} would "
+                f"be left in {self.name} for training; identical images and groups stay together"
+            )
+        held_out, kept = held.nonzero().flatten(), (~held).nonzero().flatten()
         return replace(self, train=self.train[kept], validation=self.train[held_out])
 
     def with_training(self, images: int = 0, label_noise: float = 0.0) -> "Dataset":
@@ -325,16 +375,22 @@ def pixel_split(where: str, pixels: np.ndarray, labels: np.ndarray, classes: Seq
     return Pixels(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _shared_out(order: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], count: int) -> Int64[Tensor, "n"]:
-    """The same numbers, of which the first `count` have each class by its share, by largest remainders."""
-    sizes = torch.bincount(labels).double()
-    shares = count * sizes / len(labels)
-    quota = shares.floor()
-    largest = (shares - quota).argsort(descending=True, stable=True)
-    quota[largest[: count - int(quota.sum())]] += 1
-    place = torch.zeros(len(order), dtype=torch.float64)  # of each image within its class
-    for k in range(len(sizes)):
-        mine = labels[order] == k
-        place[mine] = torch.arange(int(mine.sum())).double()
-    first = place < quota[labels[order]]
-    return torch.cat([order[first], order[~first]])
+def same_content(files: Iterable[File]) -> dict[File, bytes]:
+    """A key per file that is equal for equal content. Of files of equal size the first bytes are read, then the rest.
+
+    Unreadable files are equal to no other.
+    """
+    found = {file: _key(file, lambda file: file.bytes.to_bytes(8)) for file in files}
+    for limit in (HEAD, None):
+        count = Counter(found.values())
+        for file, key in found.items():
+            if count[key] > 1:
+                found[file] = _key(file, lambda file: hashlib.blake2b(file.read(limit), digest_size=16).digest())  # noqa: B023
+    return found
+
+
+def _key(file: File, of: Callable[[File], bytes]) -> bytes:
+    try:
+        return of(file)
+    except ResnetlabError:
+        return repr(file).encode()

@@ -1,18 +1,20 @@
 """Load a data set by name or by path; named ones have a default recipe."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from resnetlab.choices import OnBad, TaskName
 from resnetlab.data.dataset import Dataset
+from resnetlab.data.folds import Fold, folded
 from resnetlab.data.preprocessing import Fit
 from resnetlab.data.sources.annotated import is_annotated, list_annotated
 from resnetlab.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
 from resnetlab.data.sources.digit_scenes import digit_scenes
 from resnetlab.data.sources.digits import digits
 from resnetlab.data.sources.layouts import is_listed
-from resnetlab.data.sources.resident import load_folder, load_npz
+from resnetlab.data.sources.resident import decoded, load_folder, load_npz
 from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError, near_matches
 
@@ -47,19 +49,32 @@ class DataSource:
     """Where images come from: a name, or the path of an .npz file, a folder, a .csv, a .tar or a .json file.
 
     `data_dir` is where named data sets are stored or downloaded to. `image_size` is the side in pixels of the square
-    that image files in memory are scaled and cropped to. Unreadable files raise, or are skipped and listed.
+    that image files in memory are scaled and cropped to. Unreadable files raise, or are skipped and listed. Images of
+    one group stay together where the split is made here; see `find_images`. `fold` tests on a fold of the images.
     """
 
     name: str
     data_dir: Path = Path("data")
     image_size: int | None = None
     on_bad: OnBad = "stop"
+    group_by: str | None = None
+    fold: Fold | None = None
 
     @property
     def stem(self) -> str:
         """The name used in folder names and titles."""
         path = Path(self.name)
         return path.resolve().stem if path.exists() else path.stem
+
+    @property
+    def division(self) -> dict[str, Any]:
+        """How the images are divided, if not as usual: `group_by` and `fold`."""
+        chosen = {"group_by": self.group_by, "fold": self.fold}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def divided_as(self, said: Mapping[str, Any]) -> "DataSource":
+        """The source with the division that a run or a model file states; see `division`."""
+        return replace(self, group_by=said.get("group_by"), fold=tuple(said["fold"]) if "fold" in said else None)
 
     def refuse_unused(self, resident: bool, on_bad: bool, data_dir: bool, workers: bool) -> None:
         """Refuse options that have no effect with this source.
@@ -76,6 +91,7 @@ class DataSource:
             ("workers", workers, boxes or not resident, "image files"),
             ("data_dir", data_dir, named is not None and named.downloaded, "cifar10 and cifar100"),
             ("image_size", self.image_size is not None, files and not boxes, only),
+            ("group_by", self.group_by is not None, files and not boxes, "the classification of image files"),
         ):
             if said and not holds:
                 raise ResnetlabError(f"`{option}` takes no effect with {self.name}; it is for {what}")
@@ -87,10 +103,14 @@ class DataSource:
             ResnetlabError: it cannot be read.
         """
         path = Path(self.name)
-        if not resident and self.name not in NAMED and is_listed(path) and not is_annotated(path):
-            return list_images(path)
-        fit = Fit.square(self.image_size) if resident and self.image_size else None
-        found = load(self.name, self.data_dir, fit, self.on_bad)
+        if self.name in NAMED or not is_listed(path) or is_annotated(path):
+            found = load(self.name, self.data_dir)
+            found = folded(found, self.fold) if self.fold else found
+        else:
+            found = list_images(path, self.group_by, self.fold)
+            if resident:
+                fit = Fit.square(self.image_size) if self.image_size else None
+                found = decoded(found, path, fit, self.on_bad)
         return found.as_files() if found.resident and not resident else found
 
 

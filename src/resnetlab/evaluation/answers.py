@@ -22,9 +22,13 @@ class Answers:
 
     @classmethod
     def of_logits(
-        cls, logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
+        cls,
+        logits: Float[Tensor, "n classes"],
+        labels: Int64[Tensor, "n"],
+        classes: tuple[str, ...],
+        temperature: float = 1.0,
     ) -> "Answers":
-        """What logits, or logarithms of scores, say; softmax makes probabilities of them.
+        """What logits, or logarithms of scores, say; softmax makes probabilities of them over the temperature.
 
         Small probabilities underflow to equal zeros, which logits tell apart. An image with a logit that is not a
         number is an error, whichever class it is of.
@@ -32,7 +36,7 @@ class Answers:
         is_wrong = logits.isnan().any(1, keepdim=True)
         last = labels[:, None] == torch.arange(len(classes))
         order = ranked(torch.where(is_wrong, -last.to(logits.dtype), logits), TOP)
-        shares = logits.double().softmax(1).gather(1, order)
+        shares = (logits.double() / temperature).softmax(1).gather(1, order)
         return cls(labels.numpy(), order.numpy(), shares.numpy(), classes)
 
     def __len__(self) -> int:

@@ -11,8 +11,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from resnetlab.choices import OnBad, SplitName, TestPrecision
-from resnetlab.data.dataset import Dataset, Files, Pixels, Split
-from resnetlab.data.named import load
+from resnetlab.data.dataset import Dataset, Files, Split, joined
+from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import Fit
 from resnetlab.data.reading import read_each
 from resnetlab.data.sources.layouts import find_images, is_listed
@@ -83,9 +83,12 @@ def images_for(
     Raises:
         ResnetlabError: they cannot be read, have no such split, or do not fit the model.
     """
-    path, fit = Path(source), model.preprocessing.fit
+    path, fit, trained_on = Path(source), model.preprocessing.fit, model.provenance.get("data", {})
+    where = DataSource(source, data_dir)
+    if trained_on.get("name") == where.stem:  # the same images are held out as in training
+        where = where.divided_as(trained_on)
     if is_listed(path):
-        found = find_images(path)
+        found = find_images(path, where.group_by)
         if split is None:
             split = "test" if found.is_split or "data" in model.provenance else "all"
         if split == "all" and not found.is_split:
@@ -93,9 +96,9 @@ def images_for(
             if not len(files):
                 split_images(found, path)  # says what is expected
             return EvaluationSet(path.resolve().stem, "", split, classes, files, fit, on_bad, workers)
-        dataset = split_images(found, path)
+        dataset = split_images(found, path, where.fold)
     else:
-        dataset = load(source, data_dir)
+        dataset = where.load()
         if model.provenance.get("recipe", {}).get("crop", "padded") == "padded":
             _refuse_other_sizes(dataset, model)
     chosen = _chosen(dataset, split or "test")
@@ -144,23 +147,18 @@ def evaluate(
     }
     about_ = protocol.about if precision == "float32" else f"{protocol.about}, {precision}"
     said |= {"protocol": about_, "unreadable": len(images) - len(names)}
+    if model.trust is not None and protocol.name == "center":
+        said |= {"temperature": model.temperature}
     return Scored(found[read], table[images.labels][read], names, model.classes, said | (about or {})), remark
 
 
 def _chosen(dataset: Dataset, split: SplitName) -> Split:
     splits = dataset.splits
     if split == "all":
-        return _joined([splits[name] for name in ("test", "train", "validation") if name in splits])
+        return joined([splits[name] for name in ("test", "train", "validation") if name in splits])
     if split not in splits:
         raise ResnetlabError(f"{dataset.name} has no validation images; take `split=test`, train or all")
     return splits[split]
-
-
-def _joined(splits: list[Split]) -> Split:
-    labels = torch.cat([split.labels for split in splits])
-    if all(isinstance(split, Files) for split in splits):
-        return Files(tuple(file for split in splits if isinstance(split, Files) for file in split.files), labels)
-    return Pixels(torch.cat([split.pixels for split in splits if isinstance(split, Pixels)]), labels)
 
 
 def _refuse_other_sizes(dataset: Dataset, model: Model) -> None:

@@ -56,9 +56,15 @@ class Scored:
         names = tuple(self.names[k] for k in order)
         return replace(self, logits=self.logits[which], labels=self.labels[which], names=names)
 
-    def answers(self) -> Answers:
+    @property
+    def temperature(self) -> float:
+        """What the model's logits are divided by before softmax; 1 for averages over views."""
+        return float(self.about.get("temperature", 1.0))
+
+    def answers(self, *, calibrated: bool = True) -> Answers:
         """The likeliest classes of each image, and the errors that come of them."""
-        return Answers.of_logits(self.logits, self.labels, self.classes)
+        temperature = self.temperature if calibrated else 1.0
+        return Answers.of_logits(self.logits, self.labels, self.classes, temperature)
 
     def save(self, path: Path) -> None:
         """Write it as safetensors with a JSON header, whole or not at all."""

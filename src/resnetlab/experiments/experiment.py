@@ -235,7 +235,7 @@ class Experiment:
             for row, task in rows:
                 usual = at.deep_recipe if row.depth >= DEEP and self.stem == "cifar" else at.recipe
                 start = _weights(options.weights, row) if options.weights else None
-                resolved = resolve(options.recipe, usual, images, start is not None, fast)
+                resolved = resolve(options.recipe, usual, images, start is not None, fast_bfloat16=fast)
                 recipe = replace(resolved.recipe, **variant)
                 spec = RunSpec(row, data, recipe, seed * repeats + seen[row, task], start, task)
                 seen[row, task] += 1

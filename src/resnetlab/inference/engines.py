@@ -22,20 +22,25 @@ from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
-from resnetlab.models.onnxfile import INPUT, OUTPUT, export_onnx, read_onnx
+from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, limit_of, read_onnx
+from resnetlab.models.trust import Judged
 from resnetlab.networks.inference import fold_batch_norm, fused
 
-Run = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n classes"]]
+Run = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n outputs"]]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A network ready to run: `run` takes fitted pixels, uint8 (n, h, w, c), and gives logits."""
+    """A network ready to run: `run` takes fitted pixels, uint8 (n, h, w, c), and gives logits, calibrated.
+
+    With a `limit`, the last column is the distance from the training images; those beyond it are unlike them.
+    """
 
     run: Run
     fit: Fit
     classes: tuple[str, ...]
     about: str
+    limit: float | None = None
 
 
 def open_engine(
@@ -71,15 +76,15 @@ def open_engine(
         settled = settle(precision, device)
         torch.set_num_threads(threads)
         run = torch_engine(model, device, settled, features)
-        return Engine(run, fit, model.classes, f"{label}, torch, {settled}")
+        return Engine(run, fit, model.classes, f"{label}, torch, {settled}", None if features else limit_of(model))
     assert name is not None  # noqa: S101 -- for the type checker
     _runtime(name)  # miss it, and refuse the rest, before the export
     _check(name, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(model, exported)
-        run, used = _of_onnx(exported, name, precision, threads)
-    return Engine(run, fit, model.classes, f"{label}, {name}, {used}")
+        run, used = _of_onnx(exported, name, precision, threads, _outputs(limit_of(model)))
+    return Engine(run, fit, model.classes, f"{label}, {name}, {used}", limit_of(model))
 
 
 def settle(precision: EnginePrecision, device: torch.device) -> Literal["float32", "bfloat16"]:
@@ -98,15 +103,16 @@ def torch_engine(
         network = fused(model.network)
     else:
         network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
-    if features:
-        network.fc = torch.nn.Identity()  # type: ignore[assignment]
+    judged = Judged(network, model.trust).to(device)
     preprocessing = model.preprocessing.to(device)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             images = preprocessing(torch.from_numpy(pixels).to(device, non_blocking=True))
-            logits: np.ndarray = network(images.to(dtype)).float().cpu().numpy()
-            return logits
+            if features:
+                return _on_cpu(judged.network(images.to(dtype)))
+            logits, distance = judged(images.to(dtype))
+            return _on_cpu(logits if distance is None else torch.cat([logits.float(), distance[:, None]], 1))
 
     return run
 
@@ -121,9 +127,9 @@ def _of_onnx_file(
     if said.precision == "int8" and precision == "bfloat16":
         raise ResnetlabError(f"{path} is an int8 model; leave the precision out")
     _check(name, device, precision)
-    run, used = _of_onnx(path, name, precision, threads)
+    run, used = _of_onnx(path, name, precision, threads, _outputs(said.limit))
     about = said.precision if said.precision != "float32" else used
-    return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {about}")
+    return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {about}", said.limit)
 
 
 def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -> None:
@@ -139,14 +145,25 @@ def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -
         raise ResnetlabError("`engine=onnxruntime` computes in float32; bfloat16 is for torch and openvino")
 
 
-def _of_onnx(path: Path, name: EngineName, precision: EnginePrecision, threads: int) -> tuple[Run, str]:
+def _outputs(limit: float | None) -> list[str]:
+    return [OUTPUT] if limit is None else [OUTPUT, DISTANCE]
+
+
+def _on_cpu(outputs: torch.Tensor) -> Float32[np.ndarray, "n outputs"]:
+    found: np.ndarray = outputs.float().cpu().numpy()
+    return found
+
+
+def _of_onnx(
+    path: Path, name: EngineName, precision: EnginePrecision, threads: int, outputs: list[str]
+) -> tuple[Run, str]:
     if name == "onnxruntime":
-        return onnxruntime_engine(path, threads), "float32"
+        return onnxruntime_engine(path, threads, outputs), "float32"
     used = settle(precision, torch.device("cpu"))
-    return openvino_engine(path, threads, used), used
+    return openvino_engine(path, threads, used, outputs), used
 
 
-def onnxruntime_engine(path: Path, threads: int) -> Run:
+def onnxruntime_engine(path: Path, threads: int, outputs: list[str]) -> Run:
     """An ONNX file of ours in ONNX Runtime, on the processor."""
     onnxruntime = _runtime("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -154,13 +171,12 @@ def onnxruntime_engine(path: Path, threads: int) -> Run:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = session.run([OUTPUT], {INPUT: pixels})[0]
-        return logits
+        return np.column_stack(session.run(outputs, {INPUT: pixels}))
 
     return run
 
 
-def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfloat16"]) -> Run:
+def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfloat16"], outputs: list[str]) -> Run:
     """An ONNX file of ours in OpenVINO, on the processor."""
     openvino = _runtime("openvino")
     settings: dict[str, Any] = {
@@ -172,7 +188,8 @@ def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfl
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        return np.array(compiled(pixels)[OUTPUT], dtype=np.float32)
+        found = compiled(pixels)
+        return np.column_stack([found[name] for name in outputs]).astype(np.float32, copy=False)
 
     return run
 

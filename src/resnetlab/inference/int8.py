@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def export_int8(model: Model, path: Path, calibration: Iterable[Path], compared:
     """
     with tempfile.TemporaryDirectory() as folder:
         exact, rounded = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
-        export_onnx(model, exact)
+        export_onnx(replace(model, trust=model.trust and model.trust.without_distance()), exact)
 
         def batches() -> Iterator[np.ndarray]:
             for batch in read_batches(model.preprocessing.fit, calibration, BATCH):

@@ -26,12 +26,14 @@ Source = TypeVar("Source", bound=Path | Image.Image)
 class Prediction:
     """The likeliest classes of one image and their probabilities, likeliest first.
 
-    `path` is the image's file; None for an image that is not one.
+    `path` is the image's file; None for an image that is not one. `unfamiliar` is whether it is unlike the training
+    images; None if the model cannot say.
     """
 
     path: Path | None
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    unfamiliar: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def predict(
 
 
 def score(engine: Engine, images: Iterable[Source], batch_size: int = 8) -> Iterator[tuple[Source, np.ndarray | str]]:
-    """Logits of each image in order, or the reason why a file is no image."""
+    """What the engine gives of each image in order, or the reason why a file is no image."""
     for batch in read_batches(engine.fit, images, batch_size):
         readable = [pixels for _, pixels in batch if not isinstance(pixels, str)]
         logits = iter(engine.run(np.stack(readable)) if readable else ())
@@ -109,16 +111,19 @@ def read_batches(
 def _predictions(
     engine: Engine, images: Iterable[Path | Image.Image], top: int, batch_size: int
 ) -> Iterator[Prediction | Unreadable]:
-    for image, logits in score(engine, images, batch_size):
+    count, limit = len(engine.classes), engine.limit
+    for image, outputs in score(engine, images, batch_size):
         path = image if isinstance(image, Path) else None
-        if isinstance(logits, str):
-            yield Unreadable(path, logits)
+        if isinstance(outputs, str):
+            yield Unreadable(path, outputs)
             continue
+        logits, unfamiliar = outputs[:count], None if limit is None else bool(outputs[count] > limit)
         wide = logits.astype(np.float64)
         exponents = np.exp(wide - wide.max())
         order = np.argsort(-logits, kind="stable")[:top]  # of equal logits the lowest class first, as in evaluation
         shares = exponents[order] / exponents.sum()
-        yield Prediction(path, tuple(engine.classes[k] for k in order), tuple(float(share) for share in shares))
+        classes, probabilities = (engine.classes[k] for k in order), (float(share) for share in shares)
+        yield Prediction(path, tuple(classes), tuple(probabilities), unfamiliar)
 
 
 def _source(image: object) -> Path | Image.Image:

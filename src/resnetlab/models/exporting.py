@@ -88,7 +88,7 @@ def _refuse_what_it_has_not(model: Model, library: Library) -> None:
 
 
 def _write_weights(model: Model, path: Path) -> None:
-    tensors = {key: value.cpu().contiguous() for key, value in model.network.state_dict().items()}
+    tensors = {key: value.cpu().contiguous() for key, value in model.calibrated.state_dict().items()}
     if path.suffix not in (".safetensors", ".pth"):
         raise ResnetlabError(f"{path}: expected a name that ends in .safetensors or .pth")
     about = json.dumps({"classes": model.classes, "preprocessing": model.preprocessing.fit.describe()})

@@ -1,11 +1,13 @@
 """One file that holds all that is needed to use a network: weights, architecture, class names, preprocessing."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -14,6 +16,7 @@ from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.recognise import Weights, fit
+from resnetlab.models.trust import Trust
 from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.resnet import ResNet
 
@@ -24,6 +27,7 @@ T = TypeVar("T")
 MODEL_FILE = "model.safetensors"
 """The name of a model file in a run folder."""
 MEAN, STD = "preprocessing.mean", "preprocessing.std"
+KNOWN = "trust.known"
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Model:
     """A network with what it takes to use it: what is done to pixels before, and the classes' names in order.
 
     `provenance` says where the weights come from: data, recipe, seed, code and date, or the file they were read from.
+    `trust` was fitted to validation images, if there were any.
     """
 
     network: ResNet
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+    trust: Trust | None = None
 
     def __post_init__(self) -> None:
         row, channels = self.network.architecture, len(self.preprocessing.std)
@@ -46,6 +52,21 @@ class Model:
             )
         if channels != row.in_channels:
             raise ResnetlabError(f"the preprocessing is for {channels} channels, the network for {row.in_channels}")
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before softmax."""
+        return 1.0 if self.trust is None else self.trust.temperature
+
+    @property
+    def calibrated(self) -> ResNet:
+        """A copy of the network whose logits are divided by the temperature, in its last layer."""
+        network = copy.deepcopy(self.network)
+        if self.trust is not None:
+            with torch.no_grad():
+                for parameter in network.fc.parameters():
+                    parameter.div_(self.trust.temperature)
+        return network
 
     @property
     def origin(self) -> str:
@@ -69,12 +90,14 @@ class Stored:
     tensors: dict[str, Tensor]
     task: str = CLASSIFICATION
     options: Mapping[str, Any] | None = None
+    trust: Trust | None = None
 
 
 def save(model: Model, path: Path | str) -> None:
     """Write the model as safetensors with JSON metadata, whole or not at all."""
-    row = model.network.architecture
-    write(Stored(row, model.preprocessing, model.classes, model.provenance, model.network.state_dict()), Path(path))
+    row, tensors = model.network.architecture, model.network.state_dict()
+    stored = Stored(row, model.preprocessing, model.classes, model.provenance, tensors, trust=model.trust)
+    write(stored, Path(path))
 
 
 def load(path: Path | str) -> Model:
@@ -86,7 +109,7 @@ def load(path: Path | str) -> Model:
 
     def build(stored: Stored) -> Model:
         weights = Weights("torchvision", stored.network, fit(stored.tensors, stored.network))
-        return Model(weights.network(), stored.preprocessing, stored.classes, stored.provenance)
+        return Model(weights.network(), stored.preprocessing, stored.classes, stored.provenance, stored.trust)
 
     return read(Path(path), CLASSIFICATION, build)
 
@@ -103,6 +126,9 @@ def write(stored: Stored, path: Path) -> None:
     if stored.task != CLASSIFICATION:
         metadata |= {"task": stored.task, "options": stored.options}
     tensors = {**stored.tensors, MEAN: stored.preprocessing.mean, STD: stored.preprocessing.std}
+    if stored.trust is not None:
+        metadata |= {"trust": stored.trust.description}
+        tensors |= {} if stored.trust.known is None else {KNOWN: stored.trust.known}
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     with replacing(path) as temporary:
         temporary.write_bytes(to_safetensors(tensors, {"resnetlab": json.dumps(metadata)}))
@@ -138,7 +164,9 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
         mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
         preprocessing = Preprocessing(Fit.from_description(description), mean, std)
         classes, provenance = tuple(metadata["classes"]), metadata["provenance"]
-        return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options")))
+        known = tensors.pop(KNOWN, None)
+        trust = Trust.from_description(metadata["trust"], known) if "trust" in metadata else None
+        return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options"), trust))
     except ResnetlabError as error:
         raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.modelfile import FORMAT, Model
+from resnetlab.models.trust import Judged
 from resnetlab.networks.inference import fold_batch_norm
 
-INPUT, OUTPUT = "pixels", "logits"
+INPUT, OUTPUT, DISTANCE = "pixels", "logits", "distance"
 CHECKED_BATCHES = (1, 3)
 TOLERANCE = 1e-3  # of the largest logit
 
@@ -37,32 +38,37 @@ class OnnxModel:
     classes: tuple[str, ...]
     label: str
     precision: str
+    limit: float | None
+    """Images at a greater distance are unlike the training images; None: the file gives no distance."""
 
 
 class Deployed(nn.Module):
-    """From 8-bit pixels to logits: normalisation and the network, batch normalisation folded away."""
+    """From 8-bit pixels to logits, calibrated, and to the distance from the training images if the model has it.
+
+    Normalisation is inside, and batch normalisation is folded away.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.network = fold_batch_norm(model.network)
+        self.network = Judged(fold_batch_norm(model.network), model.trust)
         self.register_buffer("mean", model.preprocessing.mean)
         self.register_buffer("std", model.preprocessing.std)
 
-    def forward(self, pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n classes"]:
-        """Logits of fitted images, RGB or grey."""
+    def forward(self, pixels: UInt8[Tensor, "n h w c"]) -> tuple[Tensor, ...]:
+        """Logits (n, classes) of fitted images, RGB or grey, and the distance (n)."""
         pixels = pixels.permute(0, 3, 1, 2).contiguous()  # else the graph orders memory, which int8 does not survive
         images = (pixels.float() / 255 - self.mean) / self.std
-        logits: Tensor = self.network(images)
-        return logits
+        return tuple(found for found in self.network(images) if found is not None)
 
 
 def export_onnx(model: Model, path: Path) -> float:
     """Write the model as ONNX with a batch of any size, checked against the network with ONNX Runtime.
 
-    Input `pixels`: uint8, (batch, height, width, channels), as an image decoder gives them; output `logits`.
+    Input `pixels`: uint8, (batch, height, width, channels), as an image decoder gives them; outputs `logits`,
+    calibrated, and, if the model keeps features, `distance` (batch), from its training images.
     Returns the largest difference between ONNX Runtime's logits and the network's.
 
     Raises:
@@ -78,7 +84,7 @@ def export_onnx(model: Model, path: Path) -> float:
             Deployed(model).eval(),
             (pixels,),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT] if limit_of(model) is None else [OUTPUT, DISTANCE],
             dynamic_shapes=({0: batch},),
             dynamo=True,
             verbose=False,
@@ -150,6 +156,7 @@ def read_onnx(path: Path) -> OnnxModel:
             tuple(header["classes"]),
             header["label"],
             said["precision"],
+            header.get("limit"),
         )
     except decode.DecodeError as error:
         raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
@@ -168,6 +175,7 @@ def _set_metadata(proto: Any, model: Model, precision: str) -> None:
         "classes": model.classes,
         "preprocessing": model.preprocessing.fit.describe(),
         "provenance": model.provenance,
+        "limit": limit_of(model),
     }
     fit = model.preprocessing.fit
     about = (
@@ -186,10 +194,15 @@ def _difference(model: Model, path: Path) -> float:
         shape = (batch, *model.preprocessing.fit.crop, len(model.preprocessing.std))
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
         with torch.no_grad():
-            ours = model.network(model.preprocessing(pixels))
+            ours = model.network(model.preprocessing(pixels)) / model.temperature
         theirs = torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
     return worst
+
+
+def limit_of(model: Model) -> float | None:
+    """The distance beyond which an image is unlike the training images, if the model keeps features of them."""
+    return None if model.trust is None or model.trust.known is None else model.trust.limit
 
 
 def _needed(*names: str) -> list[ModuleType]:

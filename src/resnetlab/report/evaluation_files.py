@@ -15,7 +15,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
-from resnetlab.evaluation.scores import SCORES
+from resnetlab.evaluation.scores import SCORES, Scored
 from resnetlab.files import replacing, write_json
 
 TABLES = "metrics.json", "per_class.csv", "predictions.csv"
@@ -37,15 +37,19 @@ def check_folder(folder: Path) -> None:
 
 
 def write_evaluation(
-    folder: Path, answers: Answers, names: Sequence[str], pixels: Callable[[int], np.ndarray], about: dict[str, Any]
+    folder: Path, scored: Scored, pixels: Callable[[int], np.ndarray], about: dict[str, Any]
 ) -> None:
-    """Write all files. `names` are the images' names, `pixels` returns the network's input for an image."""
+    """Write all files but the scores; `pixels` returns the network's input for an image."""
+    answers, names = scored.answers(), scored.names
+    uncalibrated = scored.answers(calibrated=False) if scored.temperature != 1 else None
     interval = interval_of_error(answers.errors, len(answers))
     numbers: dict[str, Any] = {"top1_error": answers.error, "errors": answers.errors, "images": len(answers)}
     numbers |= {"accuracy": 100 - answers.error, "top1_error_95_wilson": [interval.low, interval.high]}
     numbers |= {"macro_f1": answers.macro_f1, "balanced_accuracy": answers.balanced_accuracy}
     numbers |= {} if answers.auc is None else {"auc": answers.auc}
     numbers |= {"expected_calibration_error": expected_calibration_error(answers)}
+    if uncalibrated:
+        numbers |= {"expected_calibration_error_before_temperature": expected_calibration_error(uncalibrated)}
     if len(answers.classes) > TOP:
         numbers |= {"top5_error": answers.top5_error, "top5_errors": answers.top5_errors}
     write_json(folder / "metrics.json", about | numbers)
@@ -68,15 +72,22 @@ def write_evaluation(
             writer.writerow([name, answers.classes[answers.labels[k]], *cells])
     draw_confusion(answers, folder / "confusion.png", str(about.get("title", "")))
     draw_mistakes(answers, names, pixels, folder / "mistakes.png")
-    draw_reliability(answers, folder / "reliability.png", str(about.get("title", "")))
+    draw_reliability(answers, folder / "reliability.png", str(about.get("title", "")), uncalibrated)
 
 
-def draw_reliability(answers: Answers, path: Path, title: str = "") -> None:
-    """Draw accuracy over confidence (a reliability diagram), with the number of images of each range below."""
+def draw_reliability(answers: Answers, path: Path, title: str = "", before: Answers | None = None) -> None:
+    """Draw accuracy over confidence (a reliability diagram), with the number of images of each range below.
+
+    `before` are the answers without the temperature, if there is one.
+    """
     found = bins(answers)
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="as sure as right")
+    if before is not None:
+        plain = bins(before)
+        points = [b.confidence for b in plain], [b.accuracy for b in plain]
+        above.plot(*points, "o-", color="#ff7f0e", alpha=0.6, label="before the temperature")
     above.plot(
         [b.confidence for b in found], [b.accuracy for b in found], "o-", color="#1f77b4", label="this network"
     )
@@ -87,6 +98,7 @@ def draw_reliability(answers: Answers, path: Path, title: str = "") -> None:
     below.set_xlabel("probability of the likeliest class")
     below.set_xlim(0, 1)
     said = f"expected calibration error {expected_calibration_error(answers):.1f} points of {len(answers):,} images"
+    said += f"\n{expected_calibration_error(before):.1f} before the temperature" if before is not None else ""
     above.set_title(f"{title}\n{said}".strip(), fontsize=9)
     _save(figure, path)
 

@@ -13,7 +13,7 @@ from resnetlab.runs.folder import Line, RunFolder
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import Batches
-from resnetlab.training.distributed import gathered, share_buffers
+from resnetlab.training.distributed import gathered, share_buffers, wait_for_all
 from resnetlab.training.loop import State
 from resnetlab.training.parameters import frozen_parts
 from resnetlab.training.provenance import environment
@@ -83,6 +83,10 @@ def finish(
         record.keep_best_model()
     else:
         save_model(spec, record, state, batches, chosen)
+    if spec.task.complete is not None:
+        wait_for_all()  # for the model file
+        device = next(state.network.parameters()).device
+        yield from spec.task.complete(record.model_file(), batches, len(dataset.train), device)
     if state.step < recipe.iterations:
         reason = f"{recipe.patience} reports without a better validation {headline.name}"
         yield f"ended early at step {state.step:,}: {reason}"

@@ -38,6 +38,7 @@ def spec_of(folder: Path, model: Model, source: str | None = None) -> RunSpec:
     height, width = model.preprocessing.fit.crop  # image files in memory were scaled to squares of this size
     square = height if recipe.resident and height == width else None
     data = DataSource(source or settings["source"], Path(settings["data_dir"]), square, "skip")
+    data = data.divided_as(config["data"])
     start = Path(config["start"]["file"]) if "start" in config else None
     return RunSpec(model.network.architecture, data, recipe, int(config["seed"]), start)
 

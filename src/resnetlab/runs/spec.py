@@ -72,6 +72,7 @@ class RunSpec:
                 "fingerprint": dataset.fingerprint(),
                 "split": dataset.split_note,
                 "classes": list(dataset.classes),
+                **self.data.division,
             },
             "network": asdict(self.fitted_to(dataset)),
             "recipe": asdict(self.recipe),
@@ -90,7 +91,8 @@ class RunSpec:
         task = "" if self.task.name == CLASSIFICATION.name else f"{self.task.folder_name}-"
         begun = f"-from-{self.start.stem}" if self.start else ""
         recipe = f"{self.recipe.name}{fields}-{self.recipe.iterations}"
-        return f"{task}{self.data.stem}{size}-{self.architecture}-{recipe}-seed{self.seed}{begun}"
+        fold = "-fold{}of{}".format(*self.data.fold) if self.data.fold else ""
+        return f"{task}{self.data.stem}{size}{fold}-{self.architecture}-{recipe}-seed{self.seed}{begun}"
 
 
 def default_recipe(source: str, architecture: Architecture, started: bool = False, task: str = "") -> str:

@@ -11,6 +11,7 @@ from resnetlab.data.dataset import Dataset
 from resnetlab.devices import widened, widest
 from resnetlab.evaluation.metrics import errors
 from resnetlab.tasks.task import Metric, Task
+from resnetlab.tasks.trust import add_trust
 from resnetlab.training.recipe import Recipe
 
 
@@ -61,4 +62,5 @@ CLASSIFICATION = Task(
     test_loss=_test_loss,
     sums=_sums,
     fields=("balance", "label_smoothing", "label_noise", "mixup", "cutmix", "head_rate"),
+    complete=add_trust,
 )

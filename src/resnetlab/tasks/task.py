@@ -1,7 +1,7 @@
 """A task: its network, batches, loss, metrics, test, and what is saved."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,9 @@ class Task:
     suffix: str = ""
     """What titles of networks say of the task's options."""
     save: Callable[[nn.Module, Preprocessing, tuple[str, ...], dict[str, Any], Path], None] = save_network
+    complete: Callable[[Path, Batches, int, torch.device], Iterator[str]] | None = None
+    """Adds to the model file what is measured after training, and yields messages. Gets the number of training images
+    and the device."""
 
     @property
     def any_loss(self) -> Loss:

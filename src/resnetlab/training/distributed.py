@@ -134,6 +134,15 @@ def gathered(items: set[str]) -> set[str]:
     return set().union(*found)
 
 
+def collected(rows: Tensor) -> Tensor:
+    """The rows of all processes, one process after the other, on the processor."""
+    if not dist.is_initialized():
+        return rows.cpu()
+    found: list[Tensor] = [rows for _ in range(dist.get_world_size())]
+    dist.all_gather_object(found, rows.cpu())
+    return torch.cat(found)
+
+
 def any_of(wish: bool, device: torch.device) -> bool:
     """Whether `wish` is true in any process; all processes get the same answer."""
     return bool(summed(torch.full((), float(wish), device=device)).item()) if dist.is_initialized() else wish

@@ -196,6 +196,9 @@ def _some_passes(base: Recipe, images: int) -> int:
     return max(1, round(DETECTION_EPOCHS * images / base.batch_size))
 
 
+VALIDATION_SHARES = {"finetune": 0.1}
+"""Of the training images, held out where the data has no validation images: for the temperature and the limit of
+distance in the model file."""
 LENGTHS: dict[str, Length] = {
     "short": _passes,
     **dict.fromkeys(("detection", "detection-finetune"), _some_passes),

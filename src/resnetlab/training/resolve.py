@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from resnetlab.assignments import parse_assignments
 from resnetlab.errors import ResnetlabError, near_matches
-from resnetlab.training.named_recipes import LENGTHS, RECIPES
-from resnetlab.training.recipe import Balance, Recipe
+from resnetlab.training.named_recipes import LENGTHS, RECIPES, VALIDATION_SHARES
+from resnetlab.training.recipe import Balance, Precision, Recipe
 
 T = TypeVar("T")
 USED_BY = {
@@ -25,6 +25,11 @@ USED_BY = {
     **dict.fromkeys(("erasing", "mixup", "cutmix", "repeats"), ("crop", ("padded", "shorter-side", "area"))),
 }
 """Fields that have an effect only for some values of another field."""
+
+OWN_OPTIONS = "learning_rate", "weight_decay", "patience", "precision", "freeze", "balance", "accumulate"
+"""Fields that have an option of their own."""
+ENOUGH = 50  # training images, to hold some out unasked
+SHORT = {"lr": "learning_rate", "wd": "weight_decay", "batch": "batch_size", "steps": "iterations"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,18 @@ class RecipeOptions:
     image_size: int | None = None
     """Side in pixels of the network's square input; for detection of the image's shorter side. Default: 224, for
     detection 600, or the size of the images in memory."""
+    learning_rate: float | None = None
+    """The highest learning rate. Default: the recipe's, e.g. 0.1 on CIFAR, 0.01 for finetune; in proportion to
+    --batch-size."""
+    weight_decay: float | None = None
+    """Default: the recipe's, e.g. 0.0001 for finetune."""
+    validation: float | None = None
+    """Training images to hold out for validation, as a number or a share such as 0.2. Default: none; for finetune 0.1
+    if the data has no validation images."""
+    patience: int | None = None
+    """End training after this many reports without a better validation error. Default: never."""
+    precision: Precision | None = None
+    """Of activations and multiplications; weights and statistics are always float32. Default: the recipe's."""
     freeze: str | None = None
     """Freeze weights and batch statistics up to this stage, e.g. layer2. Default: none."""
     balance: Balance | None = None
@@ -58,7 +75,7 @@ class RecipeOptions:
     accumulate: int | None = None
     """Run each batch in this many chunks to save memory. Default: 1."""
     fields: tuple[str, ...] = ()
-    """Change recipe fields, e.g. learning_rate=0.05 validation=500 patience=5 keep=best."""
+    """Change recipe fields, e.g. label_smoothing=0.1 keep=best; `resnetlab recipes NAME` lists them."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +87,28 @@ class Resolved:
 
 
 def resolve(
-    asked: RecipeOptions, default: str, images: int, started: bool = False, fast_bfloat16: bool = True
+    asked: RecipeOptions,
+    default: str,
+    images: int,
+    started: bool = False,
+    has_validation: bool = True,
+    fast_bfloat16: bool = True,
 ) -> Resolved:
     """The recipe for this number of training images, from name, batch size, image size, length and single fields.
 
     Explicit fields keep their values when others are scaled. `default` is the recipe name if none is given; `started`
-    is true if training starts from weights. Without `fast_bfloat16`, a recipe in bfloat16 is in float32.
+    is true if training starts from weights; without `has_validation` some recipes hold out training images. Without
+    `fast_bfloat16`, a recipe in bfloat16 is in float32.
 
     Raises:
         ResnetlabError: an unknown name or field (with similar names), a wrong type, a value out of range, conflicting
             options, or an option without effect.
     """
     said = _fields(asked)
+    if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
+        said["validation"] = _held_out(held, images)
+    elif not has_validation and images >= ENOUGH:
+        said["validation"] = round(VALIDATION_SHARES.get(asked.name or default, 0) * images)
     images = said.get("images") or images
     base = named_recipe(asked.name or default)
     iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
@@ -203,18 +230,33 @@ def _resident(base: Recipe, said: dict[str, Any]) -> bool:
 
 def _fields(asked: RecipeOptions) -> dict[str, Any]:
     """Explicit fields, from `field=value` or their own options."""
-    options = {"freeze": asked.freeze, "balance": asked.balance, "accumulate": asked.accumulate}
     found = parse_fields(asked.fields)
-    for name, value in options.items():
-        if value is not None:
+    for name in OWN_OPTIONS:
+        if (value := getattr(asked, name)) is not None:
             _one_of(name, value, found.get(name))
             found[name] = value
     return found
 
 
 def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
-    """Parse recipe fields from texts `field=value`; see `parse_assignments`."""
-    return parse_assignments(Recipe, assignments, "a recipe")
+    """Parse recipe fields from texts `field=value`, also by their short names; see `parse_assignments`."""
+    pairs = (text.partition("=") for text in assignments)
+    return parse_assignments(
+        Recipe, (SHORT.get(name, name) + sign + value for name, sign, value in pairs), "a recipe"
+    )
+
+
+def _held_out(asked: float, images: int) -> int:
+    """The number of validation images, from a number or a share.
+
+    Raises:
+        ResnetlabError: neither.
+    """
+    if 0 < asked < 1:
+        return max(1, round(asked * images))
+    if asked < 0 or asked != int(asked):
+        raise ResnetlabError(f"`validation={asked:g}`: it must be a number of images, or a share between 0 and 1")
+    return int(asked)
 
 
 def _one_of(name: str, option: T | None, field: T | None) -> T | None:

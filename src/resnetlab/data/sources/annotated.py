@@ -13,9 +13,10 @@ import torch
 from resnetlab.data.boxes import Boxes
 from resnetlab.data.dataset import Dataset, Files
 from resnetlab.data.findings import KINDS, Finding
+from resnetlab.data.held_out import Unit
 from resnetlab.data.sources.coco import coco_files, read_coco
 from resnetlab.data.sources.raw_boxes import Annotations, RawBoxes
-from resnetlab.data.sources.splitting import TEST_SHARE, same_content
+from resnetlab.data.sources.splitting import TEST_SHARE
 from resnetlab.data.sources.voc import read_voc, voc_folders
 from resnetlab.errors import ResnetlabError
 
@@ -162,10 +163,9 @@ def _joined(parts: list[Files]) -> Files:
 def _held_out(images: Files, source: Path) -> tuple[Files, Files]:
     """Training and test images. Equal files stay in one split, and training keeps an image of every class."""
     assert images.boxes is not None  # noqa: S101 -- for the type checker
-    content = same_content(images.files)
-    groups: dict[bytes, list[int]] = {}
+    of, groups = images.units(), dict[Unit, list[int]]()
     for k in sorted(range(len(images)), key=lambda k: hashlib.sha256(_place(images.files[k].name).encode()).digest()):
-        groups.setdefault(content[images.files[k]], []).append(k)
+        groups.setdefault(of[k], []).append(k)
     classes = [{row[4] for row in rows if not (row[5] or row[6])} for rows in images.boxes.tolist()]
     left = Counter(label for each in classes for label in each)
     wanted, tested = max(1, round(TEST_SHARE * len(images))), list[int]()

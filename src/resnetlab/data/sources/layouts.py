@@ -4,7 +4,7 @@ import csv
 import re
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,12 +27,16 @@ SPLIT_COLUMNS = ("split", "set", "subset", "partition", "part", "phase", "fold",
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a source by split and class, before any checks. `None` is the split of unsplit data."""
+    """The files of a source by split and class, before any checks. `None` is the split of unsplit data.
+
+    `group_by` says how the files were grouped, if they were.
+    """
 
     root: Path
     splits: dict[str | None, dict[str, list[File]]]
     classes: tuple[str, ...] | None = None
     kind: str = "folder"
+    group_by: str = ""
 
     @property
     def is_split(self) -> bool:
@@ -56,14 +60,58 @@ class Found:
         return classes, numbered_files(found, classes)
 
 
-def find_images(source: Path) -> Found:
+def find_images(source: Path, group_by: str | None = None) -> Found:
     """All image files by split and class, without checks.
 
+    `group_by` is a column of the CSV file, or a regular expression: files are of one group if it matches the same
+    text in their names (with parentheses, the text inside).
+
     Raises:
-        ResnetlabError: the source does not exist or has an unknown layout.
+        ResnetlabError: the source does not exist or has an unknown layout; files cannot be grouped.
     """
+    found = _found(source, group_by)
+    return found if group_by is None or found.group_by else grouped(found, group_by)
+
+
+def grouped(found: Found, pattern: str) -> Found:
+    """The same files, in groups by a part of their names; see `find_images`.
+
+    Raises:
+        ResnetlabError: not a regular expression, a name that it does not match, or a single group.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ResnetlabError(
+            f"`group_by={pattern}` is neither a column of a CSV file nor a regular expression: {error}"
+        ) from None
+    groups = set()
+
+    def with_group(file: File) -> File:
+        if (match := expression.search(file.name)) is None:
+            raise ResnetlabError(
+                f"`group_by={pattern}` does not match {file.name}; it must match a part of every file's name, or be "
+                "a column of the CSV file"
+            )
+        groups.add(group := "/".join(text or "" for text in match.groups()) or match[0])
+        return replace(file, group=group)
+
+    splits = {
+        name: {label: [with_group(file) for file in files] for label, files in by_class.items()}
+        for name, by_class in found.splits.items()
+    }
+    return _of_several_groups(replace(found, splits=splits, group_by=f"`{pattern}` in their names"), pattern, groups)
+
+
+def _of_several_groups(found: Found, group_by: str, groups: set[str]) -> Found:
+    if len(groups) < 2:
+        raise ResnetlabError(f"`group_by={group_by}` puts all files into one group, {min(groups, default='')!r}")
+    return found
+
+
+def _found(source: Path, group_by: str | None) -> Found:
     if source.suffix.lower() == ".csv":
-        return _from_csv(source)
+        return _from_csv(source, group_by)
     if source.is_file() and source.suffix.lower() == ".tar":
         return _from_shards(source.parent, [source])
     if not source.is_dir():
@@ -124,8 +172,9 @@ def _flat(root: Path, place: Path) -> dict[str, list[File]]:
     return found
 
 
-def _from_csv(source: Path) -> Found:
+def _from_csv(source: Path, group_by: str | None = None) -> Found:
     rows, columns = _csv_rows(source)
+    group_of = columns.get((group_by or "").lower())
     paths, labels, part_of = (
         next((columns[name] for name in names if name in columns), None)
         for names in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
@@ -146,10 +195,15 @@ def _from_csv(source: Path) -> Found:
                 "than in the first line"
             )
         files = splits.setdefault(SPLITS[part] if part else None, {}).setdefault(label, [])
-        files.append(File(name, str(source.parent / name)))
+        group = (row[group_of] or "").strip() if group_of else ""
+        files.append(File(name, str(source.parent / name), group=group))
     if None in splits and len(splits) > 1:
         raise ResnetlabError(f"{source}: some lines have a split and some have none; give all lines a split, or none")
-    return Found(source.parent, splits, kind="the file")
+    found = Found(source.parent, splits, kind="the file")
+    if group_of is None or group_by is None:
+        return found
+    groups = {file.group for by_class in splits.values() for files in by_class.values() for file in files}
+    return _of_several_groups(replace(found, group_by=f"column {group_of}"), group_by, groups)
 
 
 def _csv_rows(source: Path) -> tuple[list[dict[str | None, str | None]], dict[str, str | None]]:

@@ -20,12 +20,16 @@ from resnetlab.errors import ResnetlabError
 
 
 def load_folder(folder: Path, fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
-    """Decode RGB images in any layout of `list_images`; `fit` scales and crops images of any size.
+    """List and decode RGB images in any layout of `list_images`; see `decoded`."""
+    return decoded(list_images(folder), folder, fit, on_bad)
+
+
+def decoded(found: Dataset, folder: Path, fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
+    """Decode the listed images of a folder; `fit` scales and crops images of any size.
 
     Raises:
-        ResnetlabError: see `list_images`; an unreadable file that is not skipped, or different sizes without `fit`.
+        ResnetlabError: an unreadable file that is not skipped, or different sizes without `fit`.
     """
-    found = list_images(folder)
     skipped: set[str] = set()
     splits: dict[str, Split] = {}
     sizes: dict[tuple[int, ...], str] = {}

@@ -1,11 +1,11 @@
 """List the image files of a data set by split, before any image is decoded."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from resnetlab.data.dataset import Dataset, File
+from resnetlab.data.folds import Fold, folded
+from resnetlab.data.held_out import hold_out
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.layouts import Found, find_images, numbered_files
 from resnetlab.errors import ResnetlabError
@@ -14,22 +14,23 @@ TEST_SHARE = 0.1
 LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 
 
-def list_images(source: Path) -> Dataset:
+def list_images(source: Path, group_by: str | None = None, fold: Fold | None = None) -> Dataset:
     """The image files of a folder, a CSV file or a folder of tar shards, by split.
 
     Layouts: `<class>/*`; `{train,val,test}/<class>/*`; ImageNet's, with a flat `val/` and a label file; a CSV with
     columns path, label and optionally split; WebDataset's tar shards (an image and a `.cls` of the same name), with
     the split in file or folder names. Classes are numbered by sorted name; shards keep their numbers. Without a
-    split, the tenth of each class with the lowest path hashes is for testing: this is stable when images are added,
-    and equal files stay in one split. Without a test folder, the validation folder is the test set.
+    split, the tenth of each class with the lowest path hashes is for testing: this is stable when images are added.
+    Equal files stay in one split, and so do those of one group; see `find_images`. Without a test folder, the
+    validation folder is the test set.
 
     Raises:
         ResnetlabError: an unknown layout, classes that differ between splits, or a class without images.
     """
-    return split_images(find_images(source), source)
+    return split_images(find_images(source, group_by), source, fold)
 
 
-def split_images(found: Found, source: Path) -> Dataset:
+def split_images(found: Found, source: Path, fold: Fold | None = None) -> Dataset:
     """Check the files and use their split, or make one; see `list_images`."""
     _refuse_empty(found, source)
     _refuse_missing(found, source)
@@ -41,59 +42,39 @@ def split_images(found: Found, source: Path) -> Dataset:
     else:
         parts = dict(zip(("train", "test"), _split(source, found.together()), strict=True))
         note = f"no split found: {TEST_SHARE:.0%} of each class held out for testing, chosen by a hash of the path"
+        note += f"; groups by {found.group_by} stay together" if found.group_by else ""
     classes = found.classes or tuple(sorted(parts["train"]))
     done = {split: numbered_files(by_class, classes) for split, by_class in parts.items()}
     test = done.get("test") or done["validation"]
     validation = done.get("validation") if "test" in done else None
-    return Dataset(source.resolve().stem, classes, done["train"], test, validation, note)
-
-
-def same_content(files: Iterable[File]) -> dict[File, bytes]:
-    """A key per file that is equal for equal content; only files of equal size are read."""
-    files = list(files)
-    sizes = {file: _size(file) for file in files}
-    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    return {
-        file: hashlib.blake2b(file.read(), digest_size=16).digest() if sizes[file] in shared else repr(file).encode()
-        for file in files
-    }
-
-
-def _grouped(files: Iterable[File], content: dict[File, bytes]) -> Iterable[list[File]]:
-    """Groups of files with the same content, in the order of their first files."""
-    groups: dict[bytes, list[File]] = {}
-    for file in files:
-        groups.setdefault(content[file], []).append(file)
-    return groups.values()
-
-
-def _size(file: File) -> int:
-    if file.size is not None:
-        return file.size
-    return Path(file.path).stat().st_size if file.pixels is None else file.pixels.nbytes
+    name = source.resolve().stem
+    dataset = Dataset(name, classes, done["train"], test, validation, note, automatic=not found.is_split)
+    return folded(dataset, fold) if fold else dataset
 
 
 def _split(source: Path, by_class: dict[str, list[File]]) -> tuple[dict[str, list[File]], dict[str, list[File]]]:
-    train: dict[str, list[File]] = {}
-    test: dict[str, list[File]] = {}
-    content = same_content(file for files in by_class.values() for file in files)
-    for_testing: dict[bytes, bool] = {}
+    """Hold out the files of each class with the lowest path hashes for testing."""
     for name, files in by_class.items():
         if len(files) < 2:
             raise ResnetlabError(f"{source}: class {name} has one image; a class needs two, one for testing")
-        ranked = sorted(files, key=lambda file: hashlib.sha256(_place(file, name).encode()).digest())
-        count, tested = max(1, round(TEST_SHARE * len(ranked))), list[File]()
-        for same in _grouped(ranked, content):
-            if for_testing.setdefault(content[same[0]], len(tested) < count):
-                tested += same
-        kept = [file for file in ranked if not for_testing[content[file]]]
-        if not tested or not kept:
+    together = numbered_files(by_class, tuple(by_class))
+    labels = together.labels.tolist()
+    places = (_place(file, name) for name, files in by_class.items() for file in files)
+    hashes = [hashlib.sha256(place.encode()).digest() for place in places]
+    order = sorted(range(len(hashes)), key=hashes.__getitem__)
+    quota = [max(1, round(TEST_SHARE * len(files))) for files in by_class.values()]
+    of = together.units()
+    held = hold_out(order, labels, of, quota)
+    parts: tuple[dict[str, list[File]], dict[str, list[File]]] = ({}, {})
+    for file, label, tested in sorted(zip(together.files, labels, held, strict=True), key=lambda each: each[0].name):
+        parts[tested].setdefault(list(by_class)[label], []).append(file)
+    for name, files in by_class.items():
+        if not all(name in part for part in parts):
             raise ResnetlabError(
-                f"{source}: class {name} has {len(files)} files of the same content; a class needs two different "
-                "images of its own, one for testing. `resnetlab check-data` lists them"
+                f"{source}: class {name} has {len(files)} files of the same content or group; a class needs two "
+                "different images of its own, one for testing. `resnetlab check-data` lists files of the same content"
             )
-        test[name], train[name] = (sorted(part, key=lambda f: f.name) for part in (tested, kept))
-    return train, test
+    return parts
 
 
 def _place(file: File, label: str) -> str:
