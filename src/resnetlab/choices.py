@@ -23,5 +23,5 @@ RankedBy = Literal["top-1", "top-5"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 EnginePrecision = Literal["auto", "float32", "bfloat16"]
 
-DeviceName = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Switch = Literal["auto", "yes", "no"]

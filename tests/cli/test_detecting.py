@@ -310,7 +310,7 @@ TRAINING = (
     ),
     ((*TRAIN, "--compile", "yes"), "are not compiled; remove --compile yes"),
     ((*TRAIN, "--balance", "loss"), "balance takes no effect with the task detection"),
-    ((*TRAIN, "--recipe", "modern"), "crop=area, which is not for detection"),
+    ((*TRAIN, "--recipe", "modern-short"), "crop=area, which is not for detection"),
     (("train", "--data", "digits", "--network", "resnet18-narrow16", "--task", "detection"), "digits has no boxes"),
     (
         ("train", "--data", "digits", "--network", "cifar_resnet8", "--detector", "nms=0.4"),

@@ -14,7 +14,7 @@ from resnetlab.data.preprocessing import read_image
 from resnetlab.models.modelfile import load
 
 Command = Callable[..., int]
-TRAIN = ("train", "--data", "photos", "--network", "cifar_resnet8", "--recipe", "modern", "--image-size", "32")
+TRAIN = ("train", "--data", "photos", "--network", "cifar_resnet8", "--recipe", "modern-short", "--image-size", "32")
 TRAIN += ("--iterations", "12", "--batch-size", "8", "--set", "report_every=12", "--out", "run")
 
 

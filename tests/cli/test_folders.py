@@ -39,7 +39,18 @@ def test_what_is_no_data_set(command: Command, name: str, tmp_path: Path, capsys
 def test_pack_and_train(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("pack", str(photos), "--out", "packed", "--size", "36") == 0
     assert "packed: 42 images in" in capsys.readouterr().out
-    options = ("--recipe", "modern", "--image-size", "32", "--batch-size", "8", "--iterations", "2", "--out", "run")
+    options = (
+        "--recipe",
+        "modern-short",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "8",
+        "--iterations",
+        "2",
+        "--out",
+        "run",
+    )
     assert command("train", "--data", "packed", "--network", "cifar_resnet8", *options) == 0
     assert command("evaluate", "run", "--data", str(photos)) == 0
     assert "of 12 test images" in capsys.readouterr().out

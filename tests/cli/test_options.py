@@ -64,8 +64,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyse": analysing.analyse,
     "compare": comparing.compare,
 }
-PHOTOS = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern", "--image-size")
-PHOTOS += ("32", "--batch-size", "8", "--iterations", "2")
+PHOTOS = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern-short")
+PHOTOS += ("--image-size", "32", "--batch-size", "8", "--iterations", "2")
 ARRAYS = ("train", "--data", "tiny.npz", "--network", "cifar_resnet8-narrow4")
 DIGITS = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2")
 EVALUATE = ("evaluate", "model.safetensors", "--data", "photos", "--out", "e")
@@ -144,7 +144,16 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     ((*ARRAYS, "--iterations", "2"), "set", ("normalise=imagenet",), TAKES_EFFECT),
     (DIGITS, "set", ("flip=true",), TAKES_EFFECT),
     (DIGITS, "set", ("colour=0.1",), REFUSED),
+    (DIGITS, "set", ("mixup=0.2", "cutmix=1"), TAKES_EFFECT),
+    (DIGITS, "set", ("erasing=0.5",), TAKES_EFFECT),
+    (DIGITS, "set", ("repeats=4",), TAKES_EFFECT),
+    (DIGITS, "set", ("augment=trivial",), REFUSED),
+    (PHOTOS, "set", ("augment=trivial",), TAKES_EFFECT),
+    (PHOTOS, "set", ("head_rate=10",), REFUSED),
+    ((*PHOTOS, "--from", "narrow.safetensors"), "set", ("head_rate=10",), REFUSED),  # its last layer is kept
+    (SCENES, "set", ("mixup=0.2",), REFUSED),
     (DIGITS, "device", ("cuda",), REFUSED),
+    (DIGITS, "device", ("mps",), REFUSED),
     (DIGITS, "threads", ("3",), TAKES_EFFECT),
     (DIGITS, "workers", ("3",), REFUSED),
     (PHOTOS, "workers", ("3",), TAKES_EFFECT),

@@ -16,7 +16,7 @@ from resnetlab.evaluation.scores import Scored
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
-TRAIN = ("--network", "cifar_resnet8", "--recipe", "modern", "--image-size", "32", "--iterations", "12")
+TRAIN = ("--network", "cifar_resnet8", "--recipe", "modern-short", "--image-size", "32", "--iterations", "12")
 TRAIN += ("--batch-size", "8", "--threads", "1", "--set", "ema=0.0")
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop, functional
 
+from resnetlab.data.batch_augment import BatchAugmentation
 from resnetlab.data.photos import DRAWS, Augmentation, PhotoStream, _area, _shorter_side
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.data.reading import fitted_batches
@@ -42,6 +43,32 @@ def test_every_image_once_an_epoch(photos: Path) -> None:
     seen = Counter(k for step in range(10) for k in photos_.indices(step))
     assert set(seen.values()) == {2}
     assert len(seen) == 30
+
+
+def test_all_augmentation_is_of_the_step_whatever_the_threads_and_processes(photos: Path) -> None:
+    after = BatchAugmentation(erasing=0.5, mixup=0.2, cutmix=1.0, classes=3, group=8)
+    how = replace(AREA, trivial=True)
+    options = {"after": after, "repeats": 2}
+    one, other = (stream(photos, how, threads=threads, **options) for threads in (1, 5))
+    parts = [stream(photos, how, part=k, parts=2, **options) for k in range(2)]
+    plain = stream(photos).batch(3)[0]
+    for step in (3, 7, 0):
+        images, targets = one.batch(step)
+        assert images.shape == plain.shape
+        assert targets.shape == (8, 3)
+        for found in (other.batch(step), [torch.cat(x) for x in zip(*(p.batch(step) for p in parts), strict=True)]):
+            assert torch.equal(found[0], images)
+            assert torch.equal(found[1], targets)
+    for each in (one, other, *parts):
+        each.close()
+
+
+def test_trivial_augment_changes_crops_alone(photos: Path) -> None:
+    """Some are left as they are by the identity, and by operations that change nothing in them."""
+    plain, augmented = stream(photos, batch_size=30), stream(photos, replace(AREA, trivial=True), batch_size=30)
+    same = [torch.equal(a, b) for a, b in zip(plain.batch(0)[0], augmented.batch(0)[0], strict=True)]
+    assert 20 <= same.count(False) < 30
+    assert torch.equal(plain.batch(0)[1], augmented.batch(0)[1])
 
 
 @pytest.mark.parametrize("crop", ["area", "shorter-side"])

@@ -165,7 +165,7 @@ def test_every_data_set_has_its_recipe() -> None:
     usual = [default_recipe(data, shallow) for data in ("digits", "cifar10", "cifar100", "x/y")]
     assert usual == ["digits", "cifar", "cifar", "short"]
     assert default_recipe("cifar100", deep) == "cifar-warmup"
-    assert default_recipe("x/y", architecture("resnet50")) == "modern"
+    assert default_recipe("x/y", architecture("resnet50")) == "modern-short"
     assert default_recipe("x/y", architecture("resnet50"), started=True) == "finetune"
     assert default_recipe("x/y", architecture("resnet50"), task="detection") == "detection"
     assert default_recipe("x/y", architecture("resnet50"), started=True, task="detection") == "detection-finetune"

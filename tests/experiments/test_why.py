@@ -112,7 +112,7 @@ def test_the_grid_of_overfit(
 def test_analyse_runs_of_ones_own_photographs(
     command: Command, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = ("train", "--data", str(photos), "--recipe", "modern", "--image-size", "32", "--batch-size", "8")
+    train = ("train", "--data", str(photos), "--recipe", "modern-short", "--image-size", "32", "--batch-size", "8")
     train += ("--iterations", "2", "--threads", "1", "--workers", "1")
     assert command(*train, "--network", "resnet18-narrow16", "--out", "run") == 0
     capsys.readouterr()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from resnetlab import devices
 from resnetlab.errors import ResnetlabError
-from resnetlab.inference import engines
 from resnetlab.inference.engines import open_engine, settle
 from resnetlab.models.modelfile import Model, save
 from resnetlab.models.onnxfile import export_onnx
@@ -87,7 +87,7 @@ def test_bfloat16_is_close(small, tmp_path: Path, engine) -> None:
 
 def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for tiles, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(engines, "has_bfloat16_tiles", lambda tiles=tiles: tiles)
+        monkeypatch.setattr(devices, "has_bfloat16_tiles", lambda tiles=tiles: tiles)
         assert settle("auto", CPU) == expected
         assert settle("float32", CPU) == "float32"
     for capability, expected in (((9, 0), "bfloat16"), ((7, 5), "float32")):

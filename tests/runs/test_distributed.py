@@ -28,11 +28,18 @@ from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.distributed import joined, summed
 from resnetlab.training.interrupt import Wish
-from resnetlab.training.named_recipes import MODERN
+from resnetlab.training.named_recipes import MODERN_SHORT
 from resnetlab.training.recipe import Recipe
 
 RECIPE = replace(
-    MODERN.for_crop_size(32), iterations=6, batch_size=8, ramp_up=0, report_every=3, validation=5, label_smoothing=0.0
+    MODERN_SHORT.for_crop_size(32),
+    precision="float32",
+    iterations=6,
+    batch_size=8,
+    ramp_up=0,
+    report_every=3,
+    validation=5,
+    label_smoothing=0.0,
 )
 DIES_ONCE = """
 import os, signal, sys
@@ -100,8 +107,8 @@ def assert_alike(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 
 def test_statistics_of_all_processes_make_them_one(photos: Path, tmp_path: Path) -> None:
-    """Resumed with another number of processes, too."""
-    recipe = replace(RECIPE, synchronised=True, ema=0.0)
+    """Resumed with another number of processes, too, and with images mixed with those of the other process."""
+    recipe = replace(RECIPE, synchronised=True, ema=0.0, mixup=0.2, cutmix=1.0, erasing=0.2, repeats=2)
     alone(photos, tmp_path / "one", recipe)
     alone(photos, tmp_path / "two", recipe, until=3)
     assert not (tmp_path / "two" / "result.json").exists()
@@ -137,7 +144,16 @@ def test_a_process_that_dies_is_started_again(photos: Path, tmp_path: Path) -> N
     """By torchrun itself, with the command. What the other process says then depends on when it notices."""
     script = tmp_path / "dies.py"
     script.write_text(DIES_ONCE)
-    words = ["--network", "cifar_resnet8-narrow2", "--recipe", "modern", "--image-size", "32", "--iterations", "6"]
+    words = [
+        "--network",
+        "cifar_resnet8-narrow2",
+        "--recipe",
+        "modern-short",
+        "--image-size",
+        "32",
+        "--iterations",
+        "6",
+    ]
     words += ["--threads", "1", "--set", "batch_size=8", "ramp_up=0", "report_every=3", "validation=5"]
     words = ["train", "--data", str(photos), *words, "--out"]
     whole = processes.in_two(processes.command, [*words, str(tmp_path / "whole")], folder=tmp_path)

@@ -1,6 +1,7 @@
 """Training on folders of image files: weights to start from, validation, faults."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from resnetlab.data.dataset import Files
 from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import read_image
 from resnetlab.data.sources.splitting import list_images
-from resnetlab.errors import DivergedError, ResnetlabError
+from resnetlab.errors import DivergedError, Interrupted, ResnetlabError
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import architecture
 from resnetlab.runs.folder import read_curve
@@ -23,11 +24,14 @@ from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import class_weights
+from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import average
-from resnetlab.training.named_recipes import FINETUNE, MODERN, PAPER_IMAGENET
+from resnetlab.training.named_recipes import FINETUNE, MODERN, MODERN_SHORT, PAPER_IMAGENET
 from resnetlab.training.recipe import Recipe
 
-SMALL = replace(MODERN.for_crop_size(32), iterations=6, batch_size=8, ramp_up=2, report_every=3)
+SMALL = replace(
+    MODERN_SHORT.for_crop_size(32), precision="float32", iterations=6, batch_size=8, ramp_up=2, report_every=3
+)
 ROW = architecture("cifar_resnet8")
 
 
@@ -42,14 +46,16 @@ def result(out: Path) -> dict[str, object]:
     return dict(json.loads((out / "result.json").read_text()))
 
 
-@pytest.mark.parametrize("base", [PAPER_IMAGENET, MODERN, FINETUNE], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("base", [PAPER_IMAGENET, MODERN, MODERN_SHORT, FINETUNE], ids=lambda recipe: recipe.name)
 def test_every_recipe_trains(photos: Path, tmp_path: Path, base: Recipe) -> None:
-    recipe = replace(base.for_crop_size(32), iterations=6, batch_size=8, ramp_up=0, drops=(4,), report_every=3)
+    recipe = replace(base.for_crop_size(32), iterations=6, ramp_up=0, drops=(4,), report_every=3)
+    recipe = replace(recipe, batch_size=8, statistics_over=min(recipe.statistics_over, 4))
     trained(photos, tmp_path / "run", recipe)
     model = load(tmp_path / "run")
     assert model.classes == ("ant", "bee", "cow")
-    assert model.preprocessing.image_shape == (3, 32, 32)
-    assert model.preprocessing.fit.resize == (37, 37)
+    side, scaled = (41, 42) if base is MODERN else (32, 37)
+    assert model.preprocessing.image_shape == (3, side, side)
+    assert model.preprocessing.fit.resize == (scaled, scaled)
     assert (tmp_path / "run" / "sample.png").stat().st_size > 1000
     assert result(tmp_path / "run")["test_images"] == 12
     if base is PAPER_IMAGENET:  # the mean image
@@ -79,6 +85,37 @@ def test_weights_to_start_from(photos: Path, tmp_path: Path) -> None:
         list(run(spec, tmp_path / "deeper", Settings(threads=1)))
     with pytest.raises(ResnetlabError, match="none.pth does not exist; expected a file of weights"):
         list(run(replace(spec, start=tmp_path / "none.pth"), tmp_path / "none", Settings(threads=1)))
+
+
+def test_a_new_last_layer_learns_faster_and_a_kept_one_not(photos: Path, tmp_path: Path) -> None:
+    trained(photos, tmp_path / "first")
+    still = replace(SMALL, learning_rate=1e-12, iterations=1, ema=0.0, head_rate=1e10)
+    with pytest.raises(ResnetlabError, match="head_rate is for a new last layer, and that of .* is kept"):
+        trained(photos, tmp_path / "kept", still, start=tmp_path / "first")
+    with pytest.raises(ResnetlabError, match="head_rate needs weights to start from"):
+        trained(photos, tmp_path / "kept", still)
+    assert not (tmp_path / "kept").exists()
+    for split in ("train", "test"):
+        (photos / split / "ant").rename(photos / split / "asp")
+    usual = trained(photos, tmp_path / "usual", replace(still, head_rate=1.0), start=tmp_path / "first")
+    faster = trained(photos, tmp_path / "faster", still, start=tmp_path / "first")
+    for key in usual:
+        assert torch.allclose(usual[key], faster[key], atol=1e-6) == (not key.startswith("fc.")), key
+
+
+def test_mixed_and_augmented_images_in_a_run(photos: Path, tmp_path: Path) -> None:
+    """With class weights, in chunks, and resumed, the same bits."""
+    recipe = replace(SMALL, mixup=0.2, cutmix=1.0, erasing=0.2, augment="trivial", repeats=2)
+    recipe = replace(recipe, balance="loss", accumulate=2)
+    whole = trained(photos, tmp_path / "whole", recipe)
+    spec, wish = RunSpec(ROW, DataSource(str(photos)), recipe), Wish()
+    with suppress(Interrupted):
+        for progress in run(spec, tmp_path / "parts", Settings(threads=1), None, wish):
+            wish.to_stop = progress.step == 3
+    assert not (tmp_path / "parts" / "result.json").exists()
+    parts = trained(photos, tmp_path / "parts", recipe)
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert not torch.equal(whole["conv1.weight"], trained(photos, tmp_path / "plain")["conv1.weight"])
 
 
 def test_frozen_parts_stay_as_they_were(photos: Path, tmp_path: Path) -> None:

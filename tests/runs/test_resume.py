@@ -14,7 +14,7 @@ USUAL = ["--recipe", "cifar-warmup", "--set", "warmup_window=7", "batch_size=16"
 
 def start(data: Path, out: Path, iterations: int, **options: int) -> Child:
     if data.is_dir():
-        words = ["--recipe", "modern", "--image-size", "32", "--batch-size", "8", "--workers", "2"]
+        words = ["--recipe", "modern-short", "--image-size", "32", "--batch-size", "8", "--workers", "2"]
         words += ["--set", "report_every=9", "validation=5", "keep=best", "ema=0.9"]
     else:
         words = USUAL

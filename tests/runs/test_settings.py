@@ -8,7 +8,7 @@ import torch
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
-from resnetlab.training.named_recipes import CIFAR, MODERN
+from resnetlab.training.named_recipes import CIFAR, MODERN_SHORT
 from resnetlab.training.recipe import Recipe
 
 SHORT = CIFAR.scaled(100)
@@ -60,7 +60,7 @@ def test_what_is_for_gpus_and_for_depth() -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "reason"),
-    [(MODERN, "images that are read from files and averaged"), (replace(SHORT, ema=0.9), "averaged weights")],
+    [(MODERN_SHORT, "images that are read from files and averaged"), (replace(SHORT, ema=0.9), "averaged weights")],
 )
 def test_steps_that_cannot_be_captured_are_not_said_to_be(recipe: Recipe, reason: str) -> None:
     with pytest.raises(ResnetlabError, match=f"cannot be captured with {reason}"):

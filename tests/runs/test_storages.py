@@ -24,13 +24,20 @@ from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.batches import Batches, choose_preprocessing, prepare
-from resnetlab.training.named_recipes import CIFAR, MODERN
+from resnetlab.training.named_recipes import CIFAR, MODERN_SHORT
 from resnetlab.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 RESIDENT = replace(CIFAR.scaled(2), batch_size=16, padding=1, report_every=1)
 FILES = replace(
-    MODERN.for_crop_size(8), iterations=2, batch_size=16, ramp_up=0, report_every=1, ema=0.0, test_resize=8
+    MODERN_SHORT.for_crop_size(8),
+    precision="float32",
+    iterations=2,
+    batch_size=16,
+    ramp_up=0,
+    report_every=1,
+    ema=0.0,
+    test_resize=8,
 )
 FILES = replace(FILES, label_smoothing=0.0)
 STORAGES = pytest.mark.parametrize("recipe", [RESIDENT, FILES], ids=["memory", "files"])
@@ -67,6 +74,16 @@ def test_images_are_normalised_as_weights_to_start_from_expect(tiny: Dataset, tm
     kept = load(tmp_path / "r").preprocessing
     assert torch.equal(kept.mean, about.mean)
     assert torch.equal(kept.std, about.std)
+
+
+def test_a_mean_image_is_taken_per_channel_where_training_and_tests_have_other_sizes(tiny: Dataset) -> None:
+    mean = Preprocessing.of_mean_image(torch.rand(3, 8, 8))
+    recipe = replace(FILES, crop_size=6, test_crop=8, normalise="imagenet")
+    batches = prepared(tiny, recipe, mean)
+    assert batches.preprocessing.mean.shape == (3, 1, 1)
+    assert batches.training.batch(0)[0].shape == (16, 3, 6, 6)
+    assert next(iter(batches.tests["test"]()))[0].shape == (16, 3, 8, 8)
+    batches.training.close()
 
 
 @STORAGES

@@ -13,6 +13,7 @@ from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 from resnetlab.networks.resnet import build
 from resnetlab.tasks.classification import CLASSIFICATION
+from resnetlab.training.batches import prepare
 from resnetlab.training.captured import LAUNCHED_FIRST, CapturedStep
 from resnetlab.training.loop import Report, State, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.named_recipes import CIFAR
@@ -40,8 +41,7 @@ def run(
     where = torch.device(device)
     torch.manual_seed(3)
     state = state or start(build("cifar_resnet8", num_classes=4), recipe, where)
-    images = tiny.train.to(where)
-    stream = Stream(images, of_mean(images), recipe.batch_size, 0, recipe.padding, recipe.flip)
+    stream = prepare(tiny, recipe, 0, where, of_mean(tiny.train)).training
     forward = objective(state.network, recipe, where, F.cross_entropy, CLASSIFICATION.sums)
     step = CapturedStep(stream, forward, where) if captured else launched(stream, forward, recipe)
     events: list[object] = []
@@ -52,10 +52,14 @@ def run(
     return state, events
 
 
+AUGMENTED = replace(RECIPE, mixup=0.2, cutmix=1.0, erasing=0.3, repeats=2, head_rate=2.0, warmup_error=90.0)
+
+
 @pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("base", [RECIPE, AUGMENTED], ids=["plain", "augmented"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_captured_steps_are_launched_steps(tiny: Dataset, device: str, precision: str) -> None:
-    recipe = replace(RECIPE, precision=precision)
+def test_captured_steps_are_launched_steps(tiny: Dataset, device: str, precision: str, base: Recipe) -> None:
+    recipe = replace(base, precision=precision)
     (plain, expected), (fast, found) = (run(tiny, recipe, device, captured) for captured in (False, True))
     assert fast.step == plain.step == 40
     assert fast.warmed_up_at == plain.warmed_up_at

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from resnetlab.data.augment import per_pixel_mean
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import Preprocessing
-from resnetlab.data.stream import Stream
 from resnetlab.errors import DivergedError, ResnetlabError
 from resnetlab.networks.resnet import ResNet, build
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training import checkpoint
+from resnetlab.training.batches import Training, prepare
 from resnetlab.training.loop import (
     Event,
     Report,
@@ -40,9 +40,8 @@ def network() -> ResNet:
     return build("cifar_resnet8", num_classes=4)
 
 
-def stream(tiny: Dataset, recipe: Recipe = RECIPE) -> Stream:
-    about = Preprocessing.of_mean_image(per_pixel_mean(tiny.train.pixels))
-    return Stream(tiny.train, about, recipe.batch_size, 0, recipe.padding, recipe.flip)
+def stream(tiny: Dataset, recipe: Recipe = RECIPE) -> Training:
+    return prepare(tiny, recipe, 0, CPU, Preprocessing.of_mean_image(per_pixel_mean(tiny.train.pixels))).training
 
 
 def run(
@@ -84,6 +83,21 @@ def test_it_is_stochastic_gradient_descent_with_momentum(tiny: Dataset) -> None:
     assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 13))
 
 
+@pytest.mark.parametrize("decayed", ["all", "weights"])
+def test_the_last_layer_learns_at_its_own_rate(tiny: Dataset, decayed: str) -> None:
+    """Of one step: the update of the last layer is that many times larger, all others stay."""
+    recipe = replace(RECIPE, decayed=decayed, iterations=1, report_every=1)
+    before = network().state_dict()
+    usual, faster = (run(tiny, replace(recipe, head_rate=factor))[0].network.state_dict() for factor in (1.0, 10.0))
+    for name in before:
+        factor = 10 if name.startswith("fc.") else 1
+        expected = before[name] + factor * (usual[name] - before[name])
+        torch.testing.assert_close(faster[name], expected, rtol=1e-4, atol=1e-6, msg=name)
+    state, _ = run(tiny, replace(recipe, head_rate=10.0, iterations=12, drops=(6,)))
+    rates = sorted({group["lr"] for group in state.optimizer.param_groups})
+    assert rates == pytest.approx([0.01, 0.1])
+
+
 def test_warm_up_ends_when_the_error_is_low_enough(tiny: Dataset) -> None:
     recipe = replace(
         RECIPE, iterations=40, drops=(), warmup_rate=0.01, warmup_error=60.0, warmup_window=4, report_every=2
@@ -109,9 +123,15 @@ def test_a_warm_up_that_never_ends_stays_slow(tiny: Dataset) -> None:
     assert {event.learning_rate for event in events if isinstance(event, Report)} <= {0.01, 0.001}
 
 
+AUGMENTED = {"mixup": 0.2, "cutmix": 1.0, "erasing": 0.3, "repeats": 4, "head_rate": 10.0, "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize("changes", [{}, AUGMENTED], ids=["plain", "augmented"])
 @pytest.mark.parametrize("stop", [1, 3, 5, 8, 11])
-def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(tiny: Dataset, tmp_path: Path, stop: int) -> None:
-    recipe = replace(RECIPE, warmup_rate=0.01, warmup_error=70.0, warmup_window=3)
+def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(
+    tiny: Dataset, tmp_path: Path, stop: int, changes: dict[str, float]
+) -> None:
+    recipe = replace(RECIPE, warmup_rate=0.01, warmup_error=70.0, warmup_window=3, **changes)
     whole, events = run(tiny, recipe)
     half, before = run(tiny, recipe, steps=stop)
     checkpoint.save(tmp_path, half, metrics_lines=7)
@@ -153,6 +173,18 @@ def test_bfloat16_learns_alike(tiny: Dataset) -> None:
     assert not torch.equal(rough.network.fc.weight, exact.network.fc.weight)
     torch.testing.assert_close(rough.network.conv1.weight, exact.network.conv1.weight, rtol=0.2, atol=0.1)
     assert all(event.metrics["loss"] < 10 for event in events if isinstance(event, Report))
+
+
+def test_weight_decay_is_of_the_parameters_that_the_recipe_names() -> None:
+    counts = {}
+    for decayed in ("all", "weights", "not-norms"):
+        state = start(network(), replace(RECIPE, decayed=decayed), CPU)
+        groups = state.optimizer.param_groups
+        counts[decayed] = sum(len(group["params"]) for group in groups if group["weight_decay"])
+        assert sum(len(group["params"]) for group in groups) == len(list(state.network.parameters()))
+    norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network().modules())
+    total = len(list(network().parameters()))
+    assert counts == {"all": total, "weights": total - 2 * norms - 1, "not-norms": total - 2 * norms}
 
 
 def test_the_network_given_is_the_one_trained(tiny: Dataset) -> None:

@@ -1,6 +1,6 @@
 """One resolution of a recipe: the same whatever the order and the way of the options."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import permutations
 
 import pytest
@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.training.named_recipes import CIFAR, FINETUNE, IMAGENET, MODERN, RECIPES
+from resnetlab.training.named_recipes import CIFAR, FINETUNE, IMAGENET, MODERN, MODERN_SHORT, RECIPES
 from resnetlab.training.recipe import Recipe
-from resnetlab.training.resolve import RecipeOptions, describe, resolve
+from resnetlab.training.resolve import RecipeOptions, changed_fields, describe, resolve
 
 
 def resolved(usual: str, images: int = 4000, *, started: bool = False, **options: object) -> Recipe:
@@ -22,7 +22,9 @@ def test_nothing_asked_for_is_the_named_recipe() -> None:
     assert resolved("cifar", name="digits") == RECIPES["digits"]
     assert resolved("short").iterations == 1875  # 60 passes
     assert resolved("finetune", IMAGENET) == FINETUNE
-    assert resolved("modern", IMAGENET // 10).iterations == round(MODERN.iterations * (IMAGENET // 10) / IMAGENET)
+    assert resolved("modern-short", IMAGENET // 10).iterations == round(
+        MODERN_SHORT.iterations * (IMAGENET // 10) / IMAGENET
+    )
     with pytest.raises(ResnetlabError, match="did you mean cifar"):
         resolved("cifer")
 
@@ -49,7 +51,7 @@ def test_epochs_are_passes_with_the_batch_size_of_a_field() -> None:
 
 def test_an_image_size_holds_with_steps_by_a_field() -> None:
     """Once trained at 224."""
-    found = resolved("modern", image_size=128, fields=("iterations=1000",))
+    found = resolved("modern-short", image_size=128, fields=("iterations=1000",))
     assert (found.crop_size, found.test_resize, found.iterations) == (128, 146, 1000)
     assert resolved("paper-imagenet", image_size=112).sides == (128, 240)
     assert resolved("cifar", image_size=16) == CIFAR  # images in memory are fitted when they are read
@@ -58,17 +60,17 @@ def test_an_image_size_holds_with_steps_by_a_field() -> None:
 @pytest.mark.parametrize("images", [1, 15, 63])
 def test_an_epoch_of_few_images_is_one_pass(images: int) -> None:
     """Once 4.3 of them, of 15 images in batches of 64."""
-    found = resolved("modern", images, epochs=1)
+    found = resolved("modern-short", images, epochs=1)
     assert found.iterations * found.batch_size == images
-    assert found.learning_rate == pytest.approx(MODERN.learning_rate * images / 64)
+    assert found.learning_rate == pytest.approx(MODERN_SHORT.learning_rate * images / 64)
     with pytest.raises(ResnetlabError, match=f"batches of 64 images are larger than the {images} training images"):
-        resolved("modern", images, epochs=1, batch_size=64)
+        resolved("modern-short", images, epochs=1, batch_size=64)
 
 
 @given(st.integers(1, 50), st.integers(64, 100_000))
 def test_epochs_are_passes(epochs: int, images: int) -> None:
-    found = resolved("modern", images, epochs=epochs)
-    assert abs(found.iterations * found.batch_size / images - epochs) <= found.batch_size / images / 2
+    found = resolved("modern-short", images, epochs=epochs)
+    assert abs(found.iterations * found.batch_size / images - epochs) <= found.batch_size / images / 2 + 1e-9
 
 
 @given(st.integers(1, 200), st.integers(128, 100_000))
@@ -123,12 +125,24 @@ def test_an_option_and_its_field_are_one(
         ({"accumulate": 2, "fields": ("accumulate=4",)}, "accumulate is given twice"),
         ({"freeze": "layer1", "fields": ("freeze=layer2",)}, "freeze is given twice"),
         ({"fields": ("flip=true", "flip=false")}, "flip is given twice"),
-        ({"name": "modern", "image_size": 64, "fields": ("crop_size=96",)}, "image_size is given twice"),
+        ({"name": "modern-short", "image_size": 64, "fields": ("crop_size=96",)}, "image_size is given twice"),
         ({"fields": ("colour=0.1",)}, "colour takes no effect with crop padded"),
         ({"fields": ("crop_size=32",)}, "crop_size takes no effect with crop padded"),
-        ({"name": "modern", "fields": ("padding=4",)}, "padding takes no effect with crop area"),
-        ({"name": "modern", "fields": ("sides=256,300",)}, "sides takes no effect with crop area"),
-        ({"name": "modern", "fields": ("drops=3",)}, "drops takes no effect with schedule cosine"),
+        ({"name": "modern-short", "fields": ("padding=4",)}, "padding takes no effect with crop area"),
+        ({"name": "modern-short", "fields": ("sides=256,300",)}, "sides takes no effect with crop area"),
+        ({"name": "modern-short", "fields": ("drops=3",)}, "drops takes no effect with schedule cosine"),
+        ({"fields": ("augment=trivial",)}, "augment is 'trivial'; it must be none for images in memory"),
+        ({"name": "detection", "fields": ("mixup=0.2",)}, "mixup is 0.2; it must be 0 with crop=whole"),
+        ({"name": "detection", "fields": ("erasing=0.2",)}, "erasing is 0.2; it must be 0 with crop=whole"),
+        ({"name": "detection", "fields": ("repeats=2",)}, "repeats is 2; it must be 1 with crop=whole"),
+        ({"name": "modern", "fields": ("ema=0.9",)}, "ema is 0.9; it must be 0 where ema_share is"),
+        ({"name": "modern", "fields": ("normalise=mean-image",)}, "test_crop is 224; it must be 0 with normalise"),
+        ({"name": "modern", "fields": ("test_crop=233",)}, "test_resize is 232; it must be at least test_crop, 233"),
+        ({"fields": ("test_crop=32",)}, "test_crop is 32; it must be 0 with"),
+        ({"name": "modern-short", "fields": ("repeats=3",)}, "repeats is 3; it must be a divisor of batch_size"),
+        ({"name": "detection", "fields": ("repeats=1",)}, "repeats takes no effect with crop whole"),
+        ({"fields": ("batch_size=1", "mixup=0.2")}, "mixup is 0.2; it must be 0 for a single image"),
+        ({"fields": ("head_rate=10",)}, "head_rate takes no effect without weights to start from"),
         ({"fields": ("warmup_error=50",)}, "warmup_error takes no effect without warmup_rate"),
     ],
 )
@@ -154,6 +168,11 @@ def test_normalisation_is_that_of_the_weights_to_start_from() -> None:
         ("learning_rate=-1", "more than 0"),
         ("learning_rate=nan", "more than 0"),
         ("drops=3,1", "ascending"),
+        ("mixup=-1", "at least 0"),
+        ("cutmix=nan", "at least 0"),
+        ("erasing=1.5", "from 0 to 1"),
+        ("repeats=0", "at least 1"),
+        ("augment=much", "none or trivial"),
         ("precision=float8", "float32 or tfloat32 or bfloat16"),
         ("name=x", "no field 'name'"),
         ("iterations=0", "at least 1"),
@@ -164,11 +183,66 @@ def test_fields_that_cannot_be(text: str, hint: str) -> None:
         resolved("cifar", fields=(text,))
 
 
+def test_the_modern_recipe_is_torchvisions() -> None:
+    """Of the command in its repository, on 8 GPUs with 128 images each."""
+    epoch = round(IMAGENET / 1024)
+    expected = {
+        "iterations": 600 * epoch,
+        "batch_size": 8 * 128,
+        "statistics_over": 128,
+        "learning_rate": 0.5,
+        "schedule": "cosine",
+        "ramp_up": 5 * epoch,
+        "momentum": 0.9,
+        "weight_decay": 0.00002,
+        "decayed": "not-norms",
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "augment": "trivial",
+        "erasing": 0.1,
+        "repeats": 4,
+        "crop": "area",
+        "crop_size": 176,
+        "test_resize": 232,
+        "test_crop": 224,
+    }
+    assert asdict(MODERN) | expected == asdict(MODERN)
+    alpha = (1 - 0.99998) * 8 * 128 * 32 / 600  # of its average, every 32 steps
+    assert 1 - MODERN.ema_decay == pytest.approx(alpha / 32, rel=1e-3)
+
+
+def test_averaging_is_over_the_same_share_whatever_the_length() -> None:
+    """As in torchvision, where alpha is in proportion to the batch size and inverse to the epochs."""
+    usual, small = (resolved("modern", IMAGENET, **options) for options in ({}, {"batch_size": 256, "epochs": 100}))
+    ratio = (1 - small.ema_decay) / (1 - usual.ema_decay)
+    assert ratio == pytest.approx((256 / 1024) / (100 / 600), rel=2e-3)
+
+
+def test_batches_that_the_recipe_can_divide() -> None:
+    found = [resolved("modern", images, epochs=1) for images in (900, 1000, 100)]
+    assert [(each.batch_size, each.statistics_over) for each in found] == [(896, 128), (896, 128), (100, 100)]
+    assert resolved("modern", batch_size=64).statistics_over == 64
+    assert resolved("imagenet-8x32", batch_size=64).statistics_over == 32
+
+
+def test_bfloat16_is_for_devices_that_are_fast_at_it() -> None:
+    for name in ("modern", "modern-short", "finetune"):
+        fast, slow = (resolve(RecipeOptions(name=name), "cifar", 4000, fast_bfloat16=fast) for fast in (True, False))
+        assert (fast.recipe.precision, slow.recipe.precision) == ("bfloat16", "float32")
+        assert (fast.notes, slow.recipe) == ((), replace(fast.recipe, precision="float32"))
+        assert "float32 in place of bfloat16" in slow.notes[0]
+        assert changed_fields(slow.recipe) == {}  # its folder has no other name
+        given = resolve(RecipeOptions(name=name, fields=("precision=bfloat16",)), "cifar", 4000, fast_bfloat16=False)
+        assert given == fast
+    assert resolve(RecipeOptions(), "cifar", 4000, fast_bfloat16=False).recipe == CIFAR
+
+
 def test_what_will_be_used_is_said() -> None:
-    text = describe(resolved("modern", 1280, image_size=128, epochs=5), 1280)
+    text = describe(resolved("modern-short", 1280, image_size=128, epochs=5), 1280)
     assert text == (
-        "recipe modern: 100 steps of 64 images of 128x128 pixels (5.0 epochs), learning rate 0.03125, cosine to 0, "
-        "float32"
+        "recipe modern-short: 100 steps of 64 images of 128x128 pixels (5.0 epochs), learning rate 0.03125, cosine "
+        "to 0, bfloat16"
     )
     small = describe(resolved("digits"), 1297, (1, 8, 8))
     assert "1,000 steps of 128 images of 8x8 pixels (98.7 epochs), learning rate 0.05, a tenth after steps" in small

@@ -28,8 +28,8 @@ NETWORKS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnet50-v1.5", "resnet101-v1.5", "resnet152-v1.5"),
 )
-BATCH_SIZE = {"cpu": 4, "cuda": 64}
-ROUNDS = {"cpu": 5, "cuda": 15}
+BATCH_SIZE = {"cpu": 4, "cuda": 64, "mps": 16}
+ROUNDS = {"cpu": 5, "cuda": 15, "mps": 5}
 WHOLE_SECONDS = 0.2
 PART_SECONDS = 0.02
 REFERENCE = (256, 56)  # channels in and out, side of the map: a 3x3 convolution that any library computes fast

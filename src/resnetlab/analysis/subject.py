@@ -13,7 +13,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.networks.resnet import ResNet
 from resnetlab.tasks.classification import CLASSIFICATION
 
-AT_A_TIME = {"cpu": 250, "cuda": 2500}  # images of 32x32 pixels
+AT_A_TIME = {"cpu": 250, "cuda": 2500, "mps": 250}  # images of 32x32 pixels
 PIXELS = 32 * 32
 Batch = tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]
 Snapshots = Callable[[], Iterator[tuple[int, nn.Module]]]

@@ -18,6 +18,9 @@ QUEUE_CYCLES = 20_000_000  # about 10 ms on a GPU, in which the timed calls are 
 
 def mark(device: torch.device) -> Mark:
     """The current time. On a GPU, an event after all work launched so far."""
+    if device.type == "mps":
+        torch.mps.synchronize()
+        return time.perf_counter()
     if device.type != "cuda":
         return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -29,7 +32,8 @@ def clock(device: torch.device) -> str:
     """Which time is measured, as text."""
     if device.type == "cuda":
         return "the card's own time"
-    return "time of the thread at work" if torch.get_num_threads() == 1 else "time that passes"
+    is_thread = device.type == "cpu" and torch.get_num_threads() == 1
+    return "time of the thread at work" if is_thread else "time that passes"
 
 
 def intervals(marks: Sequence[Mark]) -> list[float]:

@@ -92,6 +92,7 @@ def train(
         data_dir,
         group_by,
         reads_files=settings.workers is not None,
+        device=settings.device,
     )
     if folds is None:
         _show(_trained(asked, settings, tensorboard), settings)

@@ -5,7 +5,7 @@ state to store, and a draw is tensor arithmetic on the data's device.
 """
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -25,6 +25,13 @@ def bits(
     if last is not None:
         shift = shift + _signed(GOLDEN)
     return _mix_on_device(counter * _signed(GOLDEN) + shift) & 0x7FFFFFFFFFFFFFFF
+
+
+def uniforms(
+    counter: Int64[Tensor, "*shape"], *coordinates: int, last: Int64[Tensor, ""] | None = None
+) -> Float[Tensor, "*shape"]:
+    """Random numbers from 0 to less than 1, in steps of 2^-24; the coordinates are those of `bits`."""
+    return (bits(counter, *coordinates, last=last) >> 39).float() / 2**24
 
 
 def permutation(n: int, seed: int, epoch: int, device: torch.device) -> Int64[Tensor, "n"]:

@@ -14,10 +14,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from resnetlab.choices import OnBad
+from resnetlab.data import trivial_augment
+from resnetlab.data.batch_augment import OFF, BatchAugmentation, BatchAugmenter
 from resnetlab.data.counter import balanced_draws, bits, permutation
 from resnetlab.data.dataset import Files
 from resnetlab.data.decode import Box, crop
@@ -32,6 +34,7 @@ RATIOS = 3 / 4, 4 / 3
 DRAWS = 2 * TRIES + 8  # random numbers per image
 FLIP = 2 * TRIES + 2  # index of the one that decides the flip
 COLOUR = slice(FLIP + 1, FLIP + 4)
+TRIVIAL = 22  # coordinate of the random numbers of TrivialAugment
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 """PCA of ImageNet's training pixels (RGB, 0 to 1), from fb.resnet.torch, for AlexNet's colour noise."""
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
@@ -43,7 +46,8 @@ class Augmentation:
 
     `shorter-side`: scale the shorter side to a random length in `sides`, then take a random crop (Section 3.4).
     `area`: crop a random share of the area (`least_area` to 1) with an aspect ratio of 3:4 to 4:3, then scale, like
-    torchvision's `RandomResizedCrop`. `colour`: standard deviation of AlexNet's PCA colour noise.
+    torchvision's `RandomResizedCrop`. `colour`: standard deviation of AlexNet's PCA colour noise. `trivial`: apply
+    TrivialAugment to the crop.
     """
 
     crop: Crops
@@ -52,6 +56,7 @@ class Augmentation:
     least_area: float = 0.08
     flip: bool = True
     colour: float = 0.0
+    trivial: bool = False
 
 
 @dataclass
@@ -77,8 +82,9 @@ class Begun:
 class PhotoStream:
     """Endless shuffled epochs over image files; batches may span the end of an epoch.
 
-    This process gets part `part` (from 0) of `parts` of each batch. `balanced`: each class is drawn equally often. An
-    unreadable file raises; with `on_bad="skip"` the next file replaces it.
+    This process gets part `part` (from 0) of `parts` of each batch. `balanced`: each class is drawn equally often.
+    `repeats`: each image of a batch is in it this many times, evenly spaced, differently augmented. An unreadable
+    file raises; with `on_bad="skip"` the next file replaces it.
     """
 
     def __init__(
@@ -91,6 +97,8 @@ class PhotoStream:
         device: torch.device,
         *,
         balanced: bool = False,
+        repeats: int = 1,
+        after: BatchAugmentation = OFF,
         on_bad: OnBad = "stop",
         part: int = 0,
         parts: int = 1,
@@ -99,7 +107,7 @@ class PhotoStream:
         self.split = split
         self.preprocessing = preprocessing.to(device)
         self.augmentation = augmentation
-        self.batch_size = batch_size
+        self.distinct = batch_size // repeats  # images in a batch
         self.seed = seed
         self.device = device
         self._labels: list[int] = split.labels.tolist()
@@ -107,22 +115,24 @@ class PhotoStream:
         self.on_bad = on_bad
         self.waiting = Waiting()
         share = batch_size // parts
-        self._places = np.arange(part * share, (part + 1) * share)
+        self._after = BatchAugmenter(after, seed, torch.arange(part * share, (part + 1) * share, device=device))
+        self._places = self._after.places.cpu()
         self._order = lru_cache(3)(self._balanced if balanced else self._shuffled)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count())
         self._scratch = threading.local()
         self._begun: dict[int, Begun] = {}
         self._mean, self._std = (_by_row(x.cpu(), augmentation.size) for x in (preprocessing.mean, preprocessing.std))
 
-    def batch(self, step: int) -> tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, "b"]]:
-        """Augmented, preprocessed images and their labels for step `step`, counted from 0."""
+    def batch(self, step: int) -> tuple[Float[Tensor, "b 3 h w"], Shaped[Tensor, "b *target"]]:
+        """Augmented, preprocessed images and their targets for step `step`, counted from 0."""
         pixels, labels = (x.to(self.device, non_blocking=True) for x in self.read(step))
         if pixels.is_floating_point():
-            return pixels.permute(0, 3, 1, 2), labels
-        images = self.preprocessing(pixels)
-        if self.augmentation.colour:
-            images += torch.from_numpy(self._shifts(self._draws(step))).to(self.device)[:, :, None, None]
-        return images, labels
+            images = pixels.permute(0, 3, 1, 2)
+        else:
+            images = self.preprocessing(pixels)
+            if self.augmentation.colour:
+                images += torch.from_numpy(self._shifts(self._draws(step))).to(self.device)[:, :, None, None]
+        return self._after(images, labels, torch.full((), step, device=self.device))
 
     def read(self, step: int) -> tuple[Tensor, Int64[Tensor, "b"]]:
         """The batch from the threads, channels last: preprocessed floats for a CPU, bytes for a GPU."""
@@ -138,9 +148,9 @@ class PhotoStream:
         return done
 
     def indices(self, step: int) -> list[int]:
-        """File numbers in this process's part of the batch."""
+        """Numbers of the files that this process needs for its part of the batch."""
         n = len(self.split)
-        positions = (step * self.batch_size + self._places).tolist()
+        positions = (step * self.distinct + self._places % self.distinct).tolist()
         return [int(self._order(position // n)[position % n]) for position in positions]
 
     def close(self) -> None:
@@ -153,10 +163,11 @@ class PhotoStream:
         kind = torch.uint8 if self.as_bytes else torch.float32
         pixels = torch.empty(len(indices), size, size, 3, dtype=kind, pin_memory=self.device.type == "cuda")
         chunks = [slice(k, k + CHUNK) for k in range(0, len(indices), CHUNK)]
+        trivial = self._trivial_draws(step)
         submit = self._pool.submit
-        return Begun(pixels, [submit(self._read, indices[c], draws[c], pixels[c]) for c in chunks])
+        return Begun(pixels, [submit(self._read, indices[c], draws[c], trivial[c], pixels[c]) for c in chunks])
 
-    def _read(self, indices: list[int], draws: np.ndarray, pixels: Tensor) -> list[int]:
+    def _read(self, indices: list[int], draws: np.ndarray, trivial: np.ndarray, pixels: Tensor) -> list[int]:
         """Fill in the pixels of some images and return their labels."""
         labels = []
         shifts = self._shifts(draws) if self.augmentation.colour and pixels.is_floating_point() else None
@@ -164,6 +175,8 @@ class PhotoStream:
             image, label = self._one(index, drawn)
             turned = self.augmentation.flip and drawn[FLIP] < 0.5
             shown = (image.flip(1) if turned else image).numpy()
+            if self.augmentation.trivial:
+                shown = trivial_augment.trivial_augment(shown, trivial[k])
             if pixels.is_floating_point():  # in NumPy: torch would start more threads in each thread
                 self._preprocess(shown, place, None if shifts is None else shifts[k])
             else:
@@ -210,9 +223,14 @@ class PhotoStream:
         return shifts
 
     def _draws(self, step: int) -> np.ndarray:
-        """Random numbers from 0 to 1 for each image of this process's part of the batch."""
-        counter = torch.from_numpy(self._places)[:, None] * DRAWS + torch.arange(DRAWS)
+        """Random numbers from 0 to 1 for each image that this process needs."""
+        counter = self._places[:, None] * DRAWS + torch.arange(DRAWS)
         return (bits(counter, self.seed, 2, step).double() / 2**63).numpy()
+
+    def _trivial_draws(self, step: int) -> np.ndarray:
+        """Random whole numbers for TrivialAugment of each image."""
+        counter = self._places[:, None] * trivial_augment.NUMBERS + torch.arange(trivial_augment.NUMBERS)
+        return bits(counter, self.seed, TRIVIAL, step).numpy()
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return permutation(len(self.split), self.seed, epoch, torch.device("cpu")).numpy()

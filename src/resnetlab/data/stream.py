@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from resnetlab.data.augment import crop_and_flip, zero_pad
+from resnetlab.data.batch_augment import OFF, BatchAugmentation, BatchAugmenter
 from resnetlab.data.counter import balanced_draws, permutation
 from resnetlab.data.dataset import Pixels
 from resnetlab.data.preprocessing import Preprocessing
@@ -16,7 +17,8 @@ class Stream:
     """Endless shuffled epochs over images in memory; batches may span the end of an epoch.
 
     Drawing a batch changes no state, so there is none to save. This process gets part `part` (from 0) of the
-    `parts` of each batch. `balanced`: each class is drawn equally often.
+    `parts` of each batch. `balanced`: each class is drawn equally often. `repeats`: each image of a batch is in it
+    this many times, evenly spaced, differently augmented.
     """
 
     def __init__(
@@ -29,33 +31,35 @@ class Stream:
         flip: bool,
         *,
         balanced: bool = False,
+        repeats: int = 1,
+        after: BatchAugmentation = OFF,
         part: int = 0,
         parts: int = 1,
     ) -> None:
         device = images.pixels.device
         self.images = images
         self.preprocessing = preprocessing.to(device)
-        self.batch_size = batch_size
+        self.distinct = batch_size // repeats  # images in a batch
         self.seed = seed
         self.padding = padding
         self.flip = flip
         self._padded = zero_pad(images.pixels, padding)
-        self._epochs = 1 + -(-batch_size // len(images))  # that a batch can span
+        self._epochs = 1 + -(-self.distinct // len(images))  # that a batch can span
         self._order = lru_cache(self._epochs)(self._balanced if balanced else self._shuffled)
         self._window = torch.empty(self._epochs * len(images), dtype=torch.int64, device=device)
         self._first = torch.zeros((), dtype=torch.int64, device=device)
         self._epoch: int | None = None
         share = batch_size // parts
-        self._places = torch.arange(part * share, (part + 1) * share, device=device)
+        self._after = BatchAugmenter(after, seed, torch.arange(part * share, (part + 1) * share, device=device))
 
     def batch(self, step: int) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *target"]]:
-        """Augmented, preprocessed images and their labels for step `step`, counted from 0."""
+        """Augmented, preprocessed images and their targets for step `step`, counted from 0."""
         self.prepare(step)
         return self.draw(torch.full((), step, device=self._first.device))
 
     def prepare(self, step: int) -> None:
         """Compute the order of the epochs that this step's batch spans, unless it is cached."""
-        epoch, n = step * self.batch_size // len(self.images), len(self.images)
+        epoch, n = step * self.distinct // len(self.images), len(self.images)
         if epoch != self._epoch:
             self._window.copy_(torch.cat([self._order(epoch + k) for k in range(self._epochs)]))
             self._first.fill_(epoch * n)
@@ -64,12 +68,13 @@ class Stream:
     def draw(self, step: Int64[Tensor, ""]) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b *target"]]:
         """The batch of a prepared step, computed on the device without synchronisation."""
         index = self.indices(step)
-        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step, self._places)
-        return self.preprocessing(pixels), self.images.labels[index]
+        places = self._after.places
+        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step, places)
+        return self._after(self.preprocessing(pixels), self.images.labels[index], step)
 
     def indices(self, step: Int64[Tensor, ""]) -> Int64[Tensor, "b"]:
         """Image numbers in the batch of a prepared step."""
-        return self._window[step * self.batch_size - self._first + self._places]
+        return self._window[step * self.distinct - self._first + self._after.places % self.distinct]
 
     def read(self, step: int) -> None:
         """Do nothing; images are in memory."""

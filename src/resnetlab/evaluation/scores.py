@@ -15,6 +15,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnetlab.choices import TestPrecision
+from resnetlab.devices import widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.protocol import Protocol
@@ -26,7 +27,7 @@ from resnetlab.networks.resnet import ResNet
 FORMAT = 2
 SCORES = "scores.safetensors"  # in the folder of an evaluation
 WAITING = 1 << 28  # bytes of parts that wait for others of their shape
-PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224}  # at a time
+PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224, "mps": 64 * 224 * 224}  # at a time
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,13 @@ def score(
     left out have zeros. `network` is what `fast` made of the model's, if it is there.
     """
     scores_of = protocol.scores(network or fast(model, device, precision), model.preprocessing.to(device))
-    total = torch.zeros(count, len(model.classes), dtype=torch.float64, device=device)
+    total = torch.zeros(count, len(model.classes), dtype=widest(device), device=device)
     in_precision = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.inference_mode(), in_precision:
         for numbers, parts in grouped(images, pixels or PIXELS[device.type]):
             batch = torch.from_numpy(parts).to(device, non_blocking=True)
             index = torch.tensor(numbers, device=device)
-            total.index_add_(0, index, scores_of(batch).double(), alpha=1 / protocol.parts)
+            total.index_add_(0, index, widened(scores_of(batch)), alpha=1 / protocol.parts)
     return total.clone()
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnetlab.devices import widened
+
 Function = Callable[[Tensor], Tensor]
 Scores = Callable[[Tensor], Tensor]
 SCALES = (224, 256, 384, 480, 640)
@@ -37,7 +39,7 @@ def all_views(logits_of: Function) -> Scores:
     """Softmax scores averaged over several views of an image, which are given."""
 
     def scores(views: Num[Tensor, "n v c h w"]) -> Float[Tensor, "n classes"]:
-        shares = logits_of(views.flatten(0, 1)).double().softmax(1)
+        shares = widened(logits_of(views.flatten(0, 1))).softmax(1)
         return shares.view(*views.shape[:2], -1).mean(1)
 
     return scores
@@ -56,7 +58,7 @@ def fully_convolutional(features_of: Function, classifier: nn.Linear, window: tu
         maps = features_of(images)
         kernel = min(window[0], maps.shape[2]), min(window[1], maps.shape[3])
         pooled = F.avg_pool2d(maps, kernel, stride=1).to(weight.dtype)
-        return F.conv2d(pooled, weight, classifier.bias).double().softmax(1).mean((2, 3))
+        return widened(F.conv2d(pooled, weight, classifier.bias)).softmax(1).mean((2, 3))
 
     def scores(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         return (one(images) + one(images.flip(3))) / 2

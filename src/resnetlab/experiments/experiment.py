@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from resnetlab.choices import ProtocolName
 from resnetlab.data.named import DataSource
+from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.evaluation.scores import Scored
 from resnetlab.experiments.options import Options
@@ -18,6 +19,7 @@ from resnetlab.networks.architecture import NAMES, Architecture, parse, with_opt
 from resnetlab.paper.tables import Printed
 from resnetlab.report.record import Record, Table
 from resnetlab.runs.finished import FinishedRun
+from resnetlab.runs.settings import choose_device
 from resnetlab.runs.several import Update
 from resnetlab.runs.spec import DEEP, RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -226,13 +228,15 @@ class Experiment:
         varied = {name for variant in at.variants for name in variant}
         if given := varied & parse_fields(options.recipe.fields).keys():
             raise ResnetlabError(f"{self.name} varies {' and '.join(sorted(given))} itself; remove it from `fields`")
+        fast = has_fast_bfloat16(choose_device(options.settings.device))
         found = {}
         for seed, variant in product(range(options.seeds), at.variants):
             seen: Counter[tuple[Architecture, Task]] = Counter()
             for row, task in rows:
                 usual = at.deep_recipe if row.depth >= DEEP and self.stem == "cifar" else at.recipe
                 start = _weights(options.weights, row) if options.weights else None
-                recipe = replace(resolve(options.recipe, usual, images, start is not None).recipe, **variant)
+                resolved = resolve(options.recipe, usual, images, start is not None, fast_bfloat16=fast)
+                recipe = replace(resolved.recipe, **variant)
                 spec = RunSpec(row, data, recipe, seed * repeats + seen[row, task], start, task)
                 seen[row, task] += 1
                 found[spec.folder_name] = spec

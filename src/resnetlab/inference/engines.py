@@ -18,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from resnetlab.choices import EngineName, EnginePrecision
 from resnetlab.data.preprocessing import Fit
+from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
@@ -90,15 +91,7 @@ def settle(precision: EnginePrecision, device: torch.device) -> Literal["float32
     """What "auto" is on this machine: bfloat16 where the processor or card has matrix units for it, else float32."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    return "bfloat16" if has_bfloat16_tiles() else "float32"
-
-
-def has_bfloat16_tiles() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 (AMX); known on Linux only."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
 def torch_engine(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from resnetlab.devices import widened
 from resnetlab.models.modelfile import Model
 from resnetlab.networks.resnet import ResNet
 
@@ -55,7 +56,7 @@ def explain(
             chosen = logits.argsort(dim=1, descending=True, stable=True)[:, :count]
         else:
             chosen = torch.tensor(classes, dtype=torch.int64, device=device)
-        shares = (logits.double() / model.temperature).softmax(1).gather(1, chosen)
+        shares = (widened(logits) / model.temperature).softmax(1).gather(1, chosen)
         maps = class_activation_maps(model.network, features, chosen)
         large = F.interpolate(maps, pixels.shape[1:3], mode="bilinear", align_corners=False).cpu().numpy()
     names = [tuple(model.classes[number] for number in each) for each in chosen.tolist()]

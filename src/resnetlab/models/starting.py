@@ -22,6 +22,8 @@ class Started:
 
     preprocessing: Preprocessing
     message: str
+    kept: bool = False
+    """Whether the last layer is that of the weights."""
 
 
 def start_from(source: Path, network: nn.Module, outputs: tuple[str, ...]) -> Started:
@@ -33,8 +35,9 @@ def start_from(source: Path, network: nn.Module, outputs: tuple[str, ...]) -> St
     assert isinstance(network, ResNet)  # noqa: S101 -- for the type checker
     model = read_model(source)
     take_over(model, network, outputs, source)
-    last = "kept, because the class names match" if model.classes == outputs else "new, because the classes differ"
-    return Started(model.preprocessing, f"starts from {source}; its last layer is {last}")
+    kept = model.classes == outputs
+    last = "kept, because the class names match" if kept else "new, because the classes differ"
+    return Started(model.preprocessing, f"starts from {source}; its last layer is {last}", kept)
 
 
 def take_over(model: Model, network: ResNet, outputs: tuple[str, ...], source: Path) -> None:

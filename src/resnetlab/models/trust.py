@@ -66,12 +66,13 @@ def fit_temperature(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n
     As in Platt's scaling (1999), a label counts as (n + 1) / (n + classes) of its class, for few images that are all
     right would otherwise ask for a temperature of 0.
     """
+    logits, labels = logits.cpu().double(), labels.cpu()
     count, classes = logits.shape
     other = 1 / (count + classes)
     target = F.one_hot(labels, classes).double() * count * other + other
 
     def loss(logarithm: float) -> float:
-        shares = (logits.double() / torch.tensor(logarithm).double().exp()).log_softmax(1)
+        shares = (logits / torch.tensor(logarithm).double().exp()).log_softmax(1)
         return float(-(target * shares).sum(1).mean())
 
     return float(torch.tensor(minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded").x).double().exp())

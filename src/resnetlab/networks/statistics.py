@@ -14,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resnetlab.devices import widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.modes import modes_kept
 
@@ -84,7 +85,7 @@ class Moments:
 
     def add(self, x: Float[Tensor, "n c h w"]) -> None:
         """Count the values in."""
-        variance, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
+        variance, mean = torch.var_mean(widened(x), (0, 2, 3), correction=0)
         count = x.numel() // x.shape[1]
         if not count:
             return
@@ -103,7 +104,7 @@ def _merge_over_processes(network: nn.Module, moments: dict[nn.BatchNorm2d, Mome
     device = next(network.parameters()).device
     is_empty = True
     for norm, found in moments.items():
-        zeros = torch.zeros(norm.num_features, dtype=torch.float64, device=device)
+        zeros = torch.zeros(norm.num_features, dtype=widest(device), device=device)
         mean, squares = (found.mean, found.squares) if found.count else (zeros, zeros)
         sums = torch.cat([mean * found.count, mean.new_tensor([found.count])])
         dist.all_reduce(sums)

@@ -14,7 +14,8 @@ from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import Batches
 from resnetlab.training.distributed import gathered, share_buffers, wait_for_all
-from resnetlab.training.loop import State, frozen_parts
+from resnetlab.training.loop import State
+from resnetlab.training.parameters import frozen_parts
 from resnetlab.training.provenance import environment
 
 PROTOCOL = {"last": "single view, last iteration", "best": "single view, best on validation"}

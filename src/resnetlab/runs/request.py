@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from resnetlab.choices import OnBad, TaskName, Version
+from resnetlab.choices import DeviceName, OnBad, TaskName, Version
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.folds import Fold
 from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, task_for
+from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.published import located, published
 from resnetlab.models.starting import architecture_of
 from resnetlab.networks.architecture import parse
+from resnetlab.runs.settings import choose_device
 from resnetlab.runs.spec import RunSpec, default_recipe, network_of
 from resnetlab.tasks.named import task_named
 from resnetlab.training.resolve import RecipeOptions, describe, is_resident, resolve
@@ -44,6 +46,8 @@ class Request:
     fold: Fold | None = None
     reads_files: bool = False
     """Whether threads that read files are asked for."""
+    device: DeviceName = "auto"
+    """On which some recipes choose their precision."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def plan(asked: Request) -> Planned:
             f"`group_by={asked.group_by}` takes no effect: {data} has its own split; it is for splits that are made "
             "here"
         )
-    resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, dataset.validation is not None)
+    fast = has_fast_bfloat16(choose_device(asked.device))
+    has_validation = dataset.validation is not None
+    resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, has_validation, fast)
     spec = RunSpec(network, source, resolved.recipe, asked.seed, weights, made)
     place = asked.out or Path("runs") / spec.folder_name
     said = describe(spec.recipe, len(dataset.train), dataset.image_shape)

@@ -38,7 +38,7 @@ from resnetlab.training.interrupt import Wish, on_request
 from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, launched, objective, start, train
 from resnetlab.training.provenance import environment
 
-ASKED_EVERY = {"cpu": 1, "cuda": 20}  # steps between checks for a stop request, with several processes
+ASKED_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}  # steps between checks for a stop request, with several processes
 
 
 def run(
@@ -154,6 +154,11 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
     if spec.start is not None:
         started = spec.task.start_from(spec.start, network, spec.task.outputs(dataset))
         given = started.preprocessing
+        if started.kept and spec.recipe.head_rate != 1:
+            raise ResnetlabError(
+                f"head_rate is for a new last layer, and that of {spec.start} is kept, because the class names "
+                "match; leave it out"
+            )
         messages.append(started.message)
     if spec.recipe.batch_norm == "fixed":
         messages.append("batch normalisation is fixed to the statistics of the starting weights")
@@ -210,6 +215,8 @@ def _refuse_what_does_not_fit(spec: RunSpec, dataset: Dataset) -> None:
     spec.task.check(recipe, dataset)
     if spec.start is None and recipe.batch_norm == "fixed":
         raise ResnetlabError("batch_norm=fixed needs weights to start from; without them take batch_norm=live")
+    if spec.start is None and recipe.head_rate != 1:
+        raise ResnetlabError("head_rate needs weights to start from: without them all layers are new; leave it out")
     if spec.start is None and recipe.normalise == "imagenet":
         choose_preprocessing(dataset, recipe)
 

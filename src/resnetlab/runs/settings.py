@@ -23,7 +23,7 @@ class Settings:
     """The user's settings; None lets the machine decide."""
 
     device: DeviceName = "auto"
-    """auto uses the GPU if there is one."""
+    """auto uses the NVIDIA GPU if there is one; mps is Apple's GPU."""
     threads: int | None = None
     """CPU threads of the network. Default: one per core, divided among concurrent runs."""
     workers: int | None = None
@@ -59,8 +59,8 @@ class Settings:
         world = World.here()
         cores = torch.get_num_threads() if world.size == 1 else (os.cpu_count() or 1) // world.local_size
         threads = self.threads or earlier.get("threads") or max(1, cores // self.jobs)
-        if device.type == "cpu" and recipe.precision == "tfloat32":
-            raise ResnetlabError("precision tfloat32 needs an NVIDIA GPU; on a CPU use float32 or bfloat16")
+        if device.type != "cuda" and recipe.precision == "tfloat32":
+            raise ResnetlabError("precision tfloat32 needs an NVIDIA GPU; elsewhere use float32 or bfloat16")
 
         def settled(name: str, choice: Switch, otherwise: Callable[[], bool]) -> bool:
             if choice == "auto":
@@ -88,7 +88,7 @@ def why_not_captured(recipe: Recipe, processes: int) -> str:
     """Why whole steps cannot be captured as one graph; empty if they can."""
     reasons = {
         "images that are read from files": not recipe.resident,
-        "averaged weights (ema)": bool(recipe.ema),
+        "averaged weights (ema)": recipe.averages,
         "several processes": processes > 1,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
@@ -115,7 +115,7 @@ def _repays(recipe: Recipe) -> bool:
 
 
 def choose_device(device: DeviceName) -> "torch.device":
-    """The device by name; `auto` is the GPU if there is one.
+    """The device by name; `auto` is the NVIDIA GPU if there is one, otherwise the processor.
 
     Raises:
         ResnetlabError: a GPU is requested and torch sees none.
@@ -125,6 +125,10 @@ def choose_device(device: DeviceName) -> "torch.device":
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise ResnetlabError("torch sees no cuda device here; use `device=cpu`")
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise ResnetlabError("torch sees no GPU of Apple's (mps) here; use `device=cpu`")
+        return torch.device("mps")
     return torch.device("cuda" if cuda and device != "cpu" else "cpu")
 
 

@@ -96,7 +96,7 @@ class RunSpec:
 
 
 def default_recipe(source: str, architecture: Architecture, started: bool = False, task: str = "") -> str:
-    """The data set's default recipe; for ImageNet networks `modern` (from weights `finetune`); else `short`.
+    """The data set's default recipe; for ImageNet networks `modern-short` (from weights `finetune`); else `short`.
 
     For detection `detection`, from weights `detection-finetune`.
     """
@@ -105,7 +105,7 @@ def default_recipe(source: str, architecture: Architecture, started: bool = Fals
     if task == DETECTION:
         return "detection-finetune" if started else "detection"
     if architecture.stem == "imagenet":
-        return "finetune" if started else "modern"
+        return "finetune" if started else "modern-short"
     return "short"
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetlab.data.dataset import Dataset
+from resnetlab.devices import widened, widest
 from resnetlab.evaluation.metrics import errors
 from resnetlab.tasks.task import Metric, Task
 from resnetlab.tasks.trust import add_trust
@@ -18,16 +19,20 @@ def _outputs(dataset: Dataset) -> tuple[str, ...]:
     return dataset.classes
 
 
+Targets = Int64[Tensor, "n"] | Float[Tensor, "n classes"]
+"""Labels, or of mixed images the share of each class."""
+
+
 def _loss(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Cross-entropy with the recipe's label smoothing and class weights."""
     if recipe.balance != "loss":
         return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     weights = class_weights(dataset.train.labels, len(dataset.classes)).to(device)
 
-    def loss(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -> Float[Tensor, ""]:
+    def loss(logits: Float[Tensor, "n classes"], targets: Targets) -> Float[Tensor, ""]:
         # Divide by images, not by the sum of weights: then a batch in chunks has the gradient of the whole batch
         smoothing = recipe.label_smoothing
-        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()
+        return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing, reduction="none").mean()
 
     return loss
 
@@ -42,9 +47,11 @@ def _test_loss(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -
     return F.cross_entropy(logits, labels, reduction="sum")
 
 
-def _sums(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -> Float64[Tensor, "2"]:
-    images = torch.full((), len(labels), dtype=torch.float64, device=logits.device)
-    return torch.stack([errors(logits, labels).double(), images])
+def _sums(logits: Float[Tensor, "n classes"], targets: Targets) -> Float64[Tensor, "2"]:
+    """Errors and images; mixed images are right if they are taken for the class with the largest share."""
+    labels = targets.argmax(1) if targets.ndim == 2 else targets
+    images = torch.full((), len(labels), dtype=widest(logits.device), device=logits.device)
+    return torch.stack([widened(errors(logits, labels)), images])
 
 
 CLASSIFICATION = Task(
@@ -54,6 +61,6 @@ CLASSIFICATION = Task(
     loss=_loss,
     test_loss=_test_loss,
     sums=_sums,
-    fields=("balance", "label_smoothing", "label_noise"),
+    fields=("balance", "label_smoothing", "label_noise", "mixup", "cutmix", "head_rate"),
     complete=add_trust,
 )

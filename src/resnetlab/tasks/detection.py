@@ -19,6 +19,7 @@ from resnetlab.detection.model import DETECTION, save_detector, start_detector
 from resnetlab.detection.network import LOSSES, FasterRCNN, detector
 from resnetlab.detection.options import DetectorOptions
 from resnetlab.detection.stream import SceneStream, collate, picture, read_scene, scaled, scenes_of
+from resnetlab.devices import widened
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.average_precision import coco_summary
 from resnetlab.networks.architecture import Architecture
@@ -175,7 +176,8 @@ def _example(row: Architecture, recipe: Recipe, count: int, size: int, device: t
 
 def _sums(losses: Tensor, images: Images) -> Float64[Tensor, "5"]:
     count = len(images)
-    return torch.cat([losses.double() * count, torch.full((1,), count, dtype=torch.float64, device=losses.device)])
+    wide = widened(losses)
+    return torch.cat([wide * count, wide.new_full((1,), count)])
 
 
 def _test(task: Task, network: nn.Module, batches: Iterable[Batch]) -> Tested:

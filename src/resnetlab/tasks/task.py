@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import Preprocessing
+from resnetlab.devices import widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.modelfile import Model, save
 from resnetlab.models.starting import Started, start_from
@@ -24,7 +25,7 @@ from resnetlab.training.loop import Inputs, Loss
 from resnetlab.training.recipe import Recipe
 
 Batch = tuple[Inputs, Inputs]
-OWN_FIELDS = ("balance", "label_smoothing", "label_noise")
+OWN_FIELDS = ("balance", "label_smoothing", "label_noise", "mixup", "cutmix", "head_rate")
 """Recipe fields that only some tasks use."""
 
 
@@ -61,12 +62,12 @@ def mean_over_images(task: "Task", network: nn.Module, batches: Iterable[Batch])
     """
     assert task.test_loss is not None  # noqa: S101 -- such tasks have one
     device = next(network.parameters()).device
-    totals = torch.zeros(2 + len(task.metrics), dtype=torch.float64, device=device)
+    totals = torch.zeros(2 + len(task.metrics), dtype=widest(device), device=device)
     with modes_kept(network), torch.no_grad():
         network.eval()
         for images, targets in batches:
             outputs = network(images).float()
-            loss = task.test_loss(outputs, targets).double()[None]
+            loss = widened(task.test_loss(outputs, targets))[None]
             totals += torch.cat([loss, task.sums(outputs, targets)])  # synchronise once, at the end
     sums = summed(totals).tolist()
     return Tested(task.means(sums) if sums[-1] else {}, int(sums[-1]))

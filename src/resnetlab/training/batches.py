@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resnetlab.choices import OnBad
 from resnetlab.data.augment import per_pixel_mean
+from resnetlab.data.batch_augment import BatchAugmentation
 from resnetlab.data.dataset import Dataset, Files, Pixels, Split
 from resnetlab.data.photos import Augmentation, Crops, PhotoStream, Waiting
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
@@ -32,7 +33,7 @@ MEAN_OF = 10_000  # training images for the mean image
 CALIBRATED_ON = 50_000  # training images for exact batch statistics
 SHOWN = 4  # images in a row of the sample
 SAMPLE = 512  # pixels, approximate height of the sample of small images
-TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500}
+TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500, "mps": 500}
 FILES_TESTED_AT_A_TIME = 64
 
 
@@ -85,7 +86,7 @@ def sample(training: Training, preprocessing: Preprocessing) -> Image.Image:
 
 
 def image_shape(dataset: Dataset, recipe: Recipe) -> tuple[int, int, int]:
-    """Channels, height and width of the network's input."""
+    """Channels, height and width of the network's input in training."""
     return dataset.image_shape or (3, recipe.crop_size, recipe.crop_size)
 
 
@@ -105,12 +106,13 @@ def prepare(
     world = reading.world
     recipe.parts(world.size)  # raises if the batch cannot be divided
     preprocessing = preprocessing.to(device)
+    classes = len(dataset.classes)
     if isinstance(dataset.train, Pixels):
         train = dataset.train.to(device)
-        training: Stream | PhotoStream = _stream(train, preprocessing, recipe, seed, world)
+        training: Stream | PhotoStream = _stream(train, preprocessing, recipe, seed, world, classes)
         waiting, some = Waiting(), cast("Split", train)
     else:
-        training = _photo_stream(dataset.train, preprocessing, recipe, seed, device, reading)
+        training = _photo_stream(dataset.train, preprocessing, recipe, seed, device, reading, classes)
         waiting = training.waiting
         every = np.linspace(0, len(dataset.train) - 1, min(CALIBRATED_ON, len(dataset.train)))
         some = dataset.train[torch.from_numpy(np.unique(every.astype(int)))]
@@ -149,7 +151,8 @@ def choose_preprocessing(
     """
     fit = fit_of(dataset, recipe)
     if given is not None:
-        fits = given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
+        of_all = not dataset.resident and recipe.tested_at != recipe.crop_size  # no mean image has both sizes
+        fits = not of_all and given.mean.shape[1:] in (torch.Size((1, 1)), torch.Size(fit.crop))
         mean = given.mean if fits else given.mean.mean((1, 2), keepdim=True)
         interpolation = fit.interpolation if dataset.resident else given.fit.interpolation  # in memory it is done
         return Preprocessing(replace(fit, interpolation=interpolation), mean, given.std)
@@ -198,7 +201,13 @@ def _prepared(
         yield preprocessing(pixels.to(device)), labels.to(device)
 
 
-def _stream(train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: int, world: World) -> Stream:
+def _after(recipe: Recipe, classes: int) -> BatchAugmentation:
+    return BatchAugmentation(recipe.erasing, recipe.mixup, recipe.cutmix, classes, recipe.mixed_over)
+
+
+def _stream(
+    train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: int, world: World, classes: int
+) -> Stream:
     return Stream(
         train,
         preprocessing,
@@ -207,13 +216,21 @@ def _stream(train: Pixels, preprocessing: Preprocessing, recipe: Recipe, seed: i
         recipe.padding,
         recipe.flip,
         balanced=recipe.balance == "sampling",
+        repeats=recipe.repeats,
+        after=_after(recipe, classes),
         part=world.rank,
         parts=world.size,
     )
 
 
 def _photo_stream(
-    train: Files, preprocessing: Preprocessing, recipe: Recipe, seed: int, device: torch.device, reading: Reading
+    train: Files,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    reading: Reading,
+    classes: int,
 ) -> PhotoStream:
     assert recipe.crop in get_args(Crops)  # noqa: S101 -- for the type checker
     low, high = recipe.sides
@@ -224,6 +241,7 @@ def _photo_stream(
         recipe.least_area,
         recipe.flip,
         recipe.colour,
+        recipe.augment == "trivial",
     )
     return PhotoStream(
         train,
@@ -233,6 +251,8 @@ def _photo_stream(
         seed,
         device,
         balanced=recipe.balance == "sampling",
+        repeats=recipe.repeats,
+        after=_after(recipe, classes),
         on_bad=reading.on_bad,
         part=reading.world.rank,
         parts=reading.world.size,
@@ -245,6 +265,6 @@ def fit_of(dataset: Dataset, recipe: Recipe) -> Fit:
     if recipe.crop == "whole":
         return Fit.uncropped(recipe.crop_size, recipe.longest)
     if (shape := dataset.image_shape) is None:
-        return Fit.square(recipe.test_resize, recipe.crop_size)
+        return Fit.square(recipe.test_resize, recipe.tested_at)
     channels, height, width = shape
     return Fit((height, width), (height, width), mode="RGB" if channels == 3 else "L")

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from resnetlab.errors import DivergedError, ResnetlabError
+from resnetlab.devices import widened, widest
+from resnetlab.errors import DivergedError
 from resnetlab.training.distributed import gradients_later, summed
+from resnetlab.training.parameters import frozen_parts, parameter_groups
 from resnetlab.training.recipe import Recipe
 from resnetlab.training.schedule import learning_rate
 
@@ -126,44 +128,12 @@ def start(network: nn.Module, recipe: Recipe, device: torch.device, sums: int = 
     frozen = frozen_parts(network, recipe)
     for part in frozen:
         part.requires_grad_(requires_grad=False)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim > 1 or recipe.decayed == "all"]
-    free = [p for p in trained if p.ndim <= 1 and recipe.decayed == "weights"]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(
-        [group for group in groups if group["params"]], recipe.learning_rate, momentum=recipe.momentum, fused=True
+        parameter_groups(network, recipe), recipe.learning_rate, momentum=recipe.momentum, fused=True
     )
-    average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.ema else None
-    tally, window = (torch.zeros(1 + sums, dtype=torch.float64, device=device) for _ in range(2))
+    average = copy.deepcopy(network).requires_grad_(requires_grad=False) if recipe.averages else None
+    tally, window = (torch.zeros(1 + sums, dtype=widest(device), device=device) for _ in range(2))
     return State(network, optimizer, average=average, frozen=frozen, tally=tally, window=window)
-
-
-def frozen_parts(network: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
-    """The parts that are not trained: stages up to `freeze`, and with `batch_norm` fixed all batch normalisation.
-
-    Raises:
-        ResnetlabError: see `parts_up_to`.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    return (*parts_up_to(network, recipe.freeze), *(norms if recipe.batch_norm == "fixed" else ()))
-
-
-def parts_up_to(network: nn.Module, name: str) -> tuple[nn.Module, ...]:
-    """The stages of a network, in order, up to and including this one; `none` gives no stages.
-
-    Of a detector they are the stages of the network that it is built on, its `trunk`.
-
-    Raises:
-        ResnetlabError: there is no such stage, or nothing would be left to train.
-    """
-    trunk: nn.Module = getattr(network, "trunk", network)
-    parts = {child: part for child, part in trunk.named_children() if any(True for _ in part.parameters())}
-    names = list(parts)
-    if name == "none":
-        return ()
-    if name not in names[:-1]:
-        raise ResnetlabError(f"cannot freeze up to {name!r}; choose one of {', '.join(names[:-1])}")
-    return tuple(parts.values())[: names.index(name) + 1]
 
 
 def objective(
@@ -197,7 +167,7 @@ def objective(
         outputs = outputs.float()
         value = loss(outputs, targets)
         with torch.no_grad():
-            return value, torch.cat([(value.double() * len(targets))[None], sums(outputs, targets)])
+            return value, torch.cat([(widened(value) * len(targets))[None], sums(outputs, targets)])
 
     if not compiled:
         return forward
@@ -265,7 +235,7 @@ def launched(
         set_rate(state, rate)
         descend(state, *batches.batch(state.step), forward, parts, call)
         if state.average is not None:
-            average(state.average, state.network, min(recipe.ema, (1 + state.step) / (10 + state.step)))
+            average(state.average, state.network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
 
     return step
@@ -299,9 +269,9 @@ def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def set_rate(state: State, rate: float | Tensor) -> None:
-    """Set the learning rate of the next steps."""
+    """Set the learning rate of the next steps: of each group of parameters by its factor."""
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate if group["factor"] == 1 else rate * group["factor"]
 
 
 def _emptied(tally: Tensor) -> list[float]:

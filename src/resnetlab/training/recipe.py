@@ -6,13 +6,14 @@ from typing import Literal
 from resnetlab.errors import ResnetlabError
 
 Precision = Literal["float32", "tfloat32", "bfloat16"]
-Decayed = Literal["all", "weights"]
+Decayed = Literal["all", "weights", "not-norms"]
 Crop = Literal["padded", "shorter-side", "area", "whole"]
 Normalise = Literal["mean-image", "imagenet"]
 Schedule = Literal["drops", "cosine"]
 Balance = Literal["none", "loss", "sampling"]
 Keep = Literal["last", "best"]
 Norms = Literal["live", "fixed"]
+Augment = Literal["none", "trivial"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Recipe:
     """Of activations and multiplications (tfloat32: of multiplications alone, on NVIDIA GPUs). Weights, their updates
     and batch statistics are always float32."""
     decayed: Decayed = "all"
-    """Parameters with weight decay; `weights` excludes biases and batch normalisation."""
+    """Parameters with weight decay; `weights` excludes biases and batch normalisation, `not-norms` the latter."""
     exact_statistics: bool = False
     """After training, compute batch-norm statistics over all training images, as the authors did on ImageNet."""
     crop: Crop = "padded"
@@ -64,12 +65,28 @@ class Recipe:
     """With `whole`, the longest side at most, in pixels; 1,000 in Faster R-CNN."""
     test_resize: int = 256
     """For tests, the shorter side of an image file is scaled to this many pixels before the centre crop."""
+    test_crop: int = 0
+    """Side in pixels of the network's input in tests and in use, if it is not that of training; 0: `crop_size`."""
     sides: tuple[int, ...] = (256, 480)
     """The smallest and the largest shorter side."""
     least_area: float = 0.08
     """The smallest share of the image's area that an `area` crop takes."""
     colour: float = 0.0
     """Standard deviation of AlexNet's colour noise; 0.1 in AlexNet."""
+    augment: Augment = "none"
+    """trivial: one random operation of random strength on each crop of an image file, torchvision's
+    TrivialAugmentWide. Not for images in memory: its operations are Pillow's, one image at a time."""
+    erasing: float = 0.0
+    """Probability with which a training image loses a random rectangle, torchvision's RandomErasing."""
+    mixup: float = 0.0
+    """Mix each training image and its label with the image before it in the batch, in shares from Beta(mixup, mixup);
+    0: no mixing. Training errors are those against the label with the larger share."""
+    cutmix: float = 0.0
+    """Likewise, but with a rectangle of the other image, whose area is the share. With `mixup` as well, each batch
+    (with `statistics_over`, each chunk of that size) draws one of the two."""
+    repeats: int = 1
+    """Each image of a batch is in it this many times, differently augmented (repeated augmentation); an epoch is
+    still as many images as there are, and so has each image once in `repeats` epochs."""
     normalise: Normalise = "mean-image"
     """Subtract the mean training image; or subtract ImageNet's mean and divide by its std, per channel."""
     schedule: Schedule = "drops"
@@ -80,6 +97,8 @@ class Recipe:
     ema: float = 0.0
     """Decay of the exponential moving average of the weights (lower in the first steps); the average is tested and
     saved. 0: no averaging."""
+    ema_share: float = 0.0
+    """In place of `ema`: 1 / (1 - decay) as a share of the steps, for averages over the same part of any training."""
     balance: Balance = "none"
     """For classes of different sizes: weight the loss, or draw each class equally often."""
     accumulate: int = 1
@@ -93,13 +112,23 @@ class Recipe:
     """fixed: batch normalisation keeps the statistics, scale and offset of the starting weights, as in Appendix A."""
     freeze: str = "none"
     """Freeze weights and batch statistics up to this stage of the network, e.g. layer2."""
+    head_rate: float = 1.0
+    """Factor on the learning rate of the last layer, if training starts from weights and that layer is new."""
     patience: int = 0
     """End training after this many reports without a better validation error; 0: never."""
     keep: Keep = "last"
     """Keep the network of the last iteration, or of the report with the best validation error."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "warmup_window", "report_every", "crop_size", "accumulate"):
+        for name in (
+            "iterations",
+            "batch_size",
+            "warmup_window",
+            "report_every",
+            "crop_size",
+            "accumulate",
+            "repeats",
+        ):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "padding",
@@ -111,23 +140,16 @@ class Recipe:
             "ramp_up",
             "patience",
             "statistics_over",
+            "mixup",
+            "cutmix",
+            "test_crop",
         ):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
-        for name in ("label_smoothing", "label_noise", "ema"):
+        for name in ("label_smoothing", "label_noise", "ema", "ema_share"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and less than 1")
-        _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
-        if self.crop != "whole":
-            _require(self, "test_resize", self.test_resize >= self.crop_size, f"at least crop_size, {self.crop_size}")
-        known = self.crop != "whole" or self.normalise == "imagenet"
-        _require(self, "normalise", known, "imagenet with crop=whole: images of many sizes have no mean image")
-        _require(self, "longest", self.longest >= 1, "at least 1")
+        _require(self, "ema", not self.ema or not self.ema_share, f"0 where ema_share is {self.ema_share:g}")
         statistics = "false where batch_norm is fixed, which keeps those of the starting weights"
         _require(self, "exact_statistics", not self.exact_statistics or self.batch_norm == "live", statistics)
-        _require(
-            self, "sides", len(self.sides) == 2 and 1 <= self.sides[0] <= self.sides[1], "two numbers, lower first"
-        )
-        if self.crop == "shorter-side":
-            _require(self, "sides", self.sides[0] >= self.crop_size, f"at least crop_size, {self.crop_size}")
         _require(self, "accumulate", self.batch_size % self.accumulate == 0, "a divisor of batch_size")
         over = self.statistics_over
         _require(self, "statistics_over", not over or self.batch_size % over == 0, "a divisor of batch_size")
@@ -135,8 +157,62 @@ class Recipe:
         _require(
             self, "keep", self.keep == "last" or not self.exact_statistics, "last where exact_statistics is true"
         )
+        self._check_sizes()
+        self._check_augmentation()
+        _require(self, "head_rate", self.head_rate > 0, "more than 0")
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
+
+    def _check_sizes(self) -> None:
+        _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
+        if self.crop != "whole":
+            name = "test_crop" if self.test_crop else "crop_size"
+            _require(self, "test_resize", self.test_resize >= self.tested_at, f"at least {name}, {self.tested_at}")
+        per_channel = not self.test_crop or self.normalise == "imagenet"
+        _require(self, "test_crop", per_channel, "0 with normalise=mean-image: the mean image has one size")
+        _require(self, "test_crop", not self.test_crop or self.crop in ("area", "shorter-side"), "0 with this crop")
+        known = self.crop != "whole" or self.normalise == "imagenet"
+        _require(self, "normalise", known, "imagenet with crop=whole: images of many sizes have no mean image")
+        _require(self, "longest", self.longest >= 1, "at least 1")
+        _require(
+            self, "sides", len(self.sides) == 2 and 1 <= self.sides[0] <= self.sides[1], "two numbers, lower first"
+        )
+        if self.crop == "shorter-side":
+            _require(self, "sides", self.sides[0] >= self.crop_size, f"at least crop_size, {self.crop_size}")
+
+    def _check_augmentation(self) -> None:
+        _require(self, "erasing", 0 <= self.erasing <= 1, "from 0 to 1")
+        of_files = self.augment == "none" or self.crop in ("area", "shorter-side")
+        _require(
+            self, "augment", of_files, "none for images in memory and for whole images: it is for crops of files"
+        )
+        _require(self, "repeats", self.batch_size % self.repeats == 0, "a divisor of batch_size")
+        for name, off in (("erasing", 0), ("mixup", 0), ("cutmix", 0), ("repeats", 1)):
+            crops = self.crop != "whole" or getattr(self, name) == off
+            _require(self, name, crops, f"{off} with crop=whole: it is for images of one size")
+        for name in ("mixup", "cutmix"):
+            pairs = not getattr(self, name) or self.mixed_over > 1
+            _require(self, name, pairs, "0 for a single image, which has no other to be mixed with")
+
+    @property
+    def tested_at(self) -> int:
+        """Side in pixels of the network's input in tests, from image files."""
+        return self.test_crop or self.crop_size
+
+    @property
+    def averages(self) -> bool:
+        """Whether weights are averaged."""
+        return bool(self.ema or self.ema_share)
+
+    @property
+    def ema_decay(self) -> float:
+        """The decay per step of the averaged weights."""
+        return max(0.0, 1 - 1 / (self.ema_share * self.iterations)) if self.ema_share else self.ema
+
+    @property
+    def mixed_over(self) -> int:
+        """Consecutive images of a batch that are mixed with each other, for any number of processes."""
+        return self.statistics_over or self.batch_size
 
     @property
     def resident(self) -> bool:
@@ -182,6 +258,7 @@ class Recipe:
             self,
             crop_size=crop_size,
             test_resize=round(self.test_resize * share),
+            test_crop=round(self.test_crop * share),
             longest=round(self.longest * share),
             sides=(round(low * share), round(high * share)),
         )

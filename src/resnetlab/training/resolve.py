@@ -1,5 +1,6 @@
 """Resolve the recipe from the given options, in one fixed order, independent of the order of the options."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -15,10 +16,13 @@ USED_BY = {
     "crop_size": ("crop", ("shorter-side", "area", "whole")),
     "longest": ("crop", ("whole",)),
     "test_resize": ("crop", ("shorter-side", "area")),
+    "test_crop": ("crop", ("shorter-side", "area")),
     "colour": ("crop", ("shorter-side", "area")),
     "sides": ("crop", ("shorter-side",)),
     "least_area": ("crop", ("area",)),
     "drops": ("schedule", ("drops",)),
+    "augment": ("crop", ("shorter-side", "area")),
+    **dict.fromkeys(("erasing", "mixup", "cutmix", "repeats"), ("crop", ("padded", "shorter-side", "area"))),
 }
 """Fields that have an effect only for some values of another field."""
 
@@ -38,17 +42,17 @@ class RecipeOptions:
 
     name: str | None = None
     """digits, cifar, cifar-warmup, cifar-short, cifar-short-warmup, cifar-45k, cifar-45k-warmup or short; for image
-    files of any size paper-imagenet, imagenet-8x32, digits-imagenet, modern or finetune; for detection digit-scenes,
-    detection, detection-finetune, detection-voc or detection-coco. Default: depends on the data, the network and
-    --from."""
+    files of any size paper-imagenet, imagenet-8x32, digits-imagenet, modern, modern-short or finetune; for detection
+    digit-scenes, detection, detection-finetune, detection-voc or detection-coco. Default: depends on the data, the
+    network and --from."""
     epochs: int | None = None
-    """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 100 for modern, 20 for
-    finetune."""
+    """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 600 for modern, 100
+    for modern-short, 20 for finetune."""
     iterations: int | None = None
     """Training steps, in place of epochs."""
     batch_size: int | None = None
     """Images per step over all processes; learning rate and number of steps are scaled. Default: the recipe's, 128 on
-    CIFAR, 256 for paper-imagenet, 64 for modern."""
+    CIFAR, 256 for paper-imagenet, 1,024 for modern, 64 for finetune."""
     image_size: int | None = None
     """Side in pixels of the network's square input; for detection of the image's shorter side. Default: 224, for
     detection 600, or the size of the images in memory."""
@@ -83,12 +87,18 @@ class Resolved:
 
 
 def resolve(
-    asked: RecipeOptions, default: str, images: int, started: bool = False, has_validation: bool = True
+    asked: RecipeOptions,
+    default: str,
+    images: int,
+    started: bool = False,
+    has_validation: bool = True,
+    fast_bfloat16: bool = True,
 ) -> Resolved:
     """The recipe for this number of training images, from name, batch size, image size, length and single fields.
 
     Explicit fields keep their values when others are scaled. `default` is the recipe name if none is given; `started`
-    is true if training starts from weights; without `has_validation` some recipes hold out training images.
+    is true if training starts from weights; without `has_validation` some recipes hold out training images. Without
+    `fast_bfloat16`, a recipe in bfloat16 is in float32.
 
     Raises:
         ResnetlabError: an unknown name or field (with similar names), a wrong type, a value out of range, conflicting
@@ -112,7 +122,7 @@ def resolve(
                 f"batches of {batch_size} images are larger than the {images:,} training images, so no number of "
                 f"steps is {asked.epochs} epochs; give a batch size of at most {images:,}, or iterations"
             )
-        asked = replace(asked, batch_size=images)
+        asked = replace(asked, batch_size=_divisible(images, base))
     usual = base
     parts: dict[str, Any] = {
         name: said[name] for name in ("batch_size", "accumulate", "statistics_over") if name in said
@@ -128,6 +138,9 @@ def resolve(
             f"batches of {base.batch_size} images in place of {usual.batch_size}: learning rate {rate:g} in place of "
             f"{usual.learning_rate:g}"
         )
+    if base.precision == "bfloat16" and "precision" not in said and not fast_bfloat16:
+        base = replace(base, precision="float32")
+        notes.append("precision float32 in place of bfloat16, for which this device has no matrix units")
     recipe = replace(base, **said)
     _refuse_without_effect(recipe, said, started)
     return Resolved(recipe, tuple(notes))
@@ -172,6 +185,8 @@ def describe(recipe: Recipe, images: int, image_shape: tuple[int, int, int] | No
 def changed_fields(recipe: Recipe) -> dict[str, Any]:
     """The fields that differ from the named recipe scaled to the same number of steps."""
     usual = asdict(RECIPES[recipe.name].scaled(recipe.iterations))
+    if recipe.precision == "float32" and usual["precision"] == "bfloat16":  # by the device, see `resolve`
+        usual["precision"] = "float32"
     return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
 
 
@@ -194,11 +209,18 @@ def _of_length(base: Recipe, usual: Recipe, asked: RecipeOptions, iterations: in
     return replace(found, report_every=max(found.report_every, apart))
 
 
+def _divisible(images: int, base: Recipe) -> int:
+    """The largest batch of at most these images that the recipe can divide; all of them if there is none."""
+    unit = math.lcm(min(base.statistics_over, images) or 1, base.repeats)
+    return images - images % unit or images
+
+
 def _with_batch_size(recipe: Recipe, batch_size: int, parts: dict[str, Any]) -> Recipe:
     """Another batch size, with the learning rate in proportion (Goyal et al., 2017)."""
     share = batch_size / recipe.batch_size
     warmup_rate = None if recipe.warmup_rate is None else recipe.warmup_rate * share
     rate = recipe.learning_rate * share
+    parts = {"statistics_over": min(recipe.statistics_over, batch_size)} | parts
     return replace(recipe, **parts, batch_size=batch_size, learning_rate=rate, warmup_rate=warmup_rate)
 
 
@@ -268,6 +290,8 @@ def _refuse_without_effect(recipe: Recipe, said: dict[str, Any], started: bool) 
                 )
         if name in ("warmup_error", "warmup_window") and recipe.warmup_rate is None:
             raise ResnetlabError(f"the recipe's field {name} takes no effect without warmup_rate")
+        if name == "head_rate" and not started:
+            raise ResnetlabError("the recipe's field head_rate takes no effect without weights to start from")
         if name == "normalise" and started:
             raise ResnetlabError(
                 "the recipe's field normalise takes no effect here: the starting weights define the normalisation"
