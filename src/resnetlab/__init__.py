@@ -7,8 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from resnetlab.api import Evaluation as Evaluation
+    from resnetlab.api import Run as Run
+    from resnetlab.api import train as train
     from resnetlab.errors import ResnetlabError as ResnetlabError
     from resnetlab.inference.engines import open_engine as open_engine
+    from resnetlab.inference.predict import Prediction as Prediction
+    from resnetlab.inference.predict import Unreadable as Unreadable
     from resnetlab.inference.predict import predict as predict
     from resnetlab.models.importing import import_weights as import_weights
     from resnetlab.models.importing import read_model as read_model
@@ -22,8 +27,13 @@ if TYPE_CHECKING:
     from resnetlab.networks.resnet import build as build
 else:
     PLACES = {
+        "Evaluation": "api",
+        "Run": "api",
+        "train": "api",
         "ResnetlabError": "errors",
         "open_engine": "inference.engines",
+        "Prediction": "inference.predict",
+        "Unreadable": "inference.predict",
         "predict": "inference.predict",
         "import_weights": "models.importing",
         "read_model": "models.importing",

@@ -1,7 +1,11 @@
-"""Read the fields of a dataclass from texts such as `learning_rate=0.05`."""
+"""Read the fields of a dataclass from texts such as `learning_rate=0.05`, and what the fields mean."""
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
 from resnetlab.errors import ResnetlabError, near_matches
@@ -14,6 +18,17 @@ FORMS: dict[Any, str] = {
     tuple[int, ...]: "whole numbers with commas",
     tuple[float, ...]: "numbers with commas",
 }
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """What the fields of a dataclass mean, from the texts below them, each on one line; some have none."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 -- for the type checker
+    found = meanings(kind.__base__) if kind.__base__ is not None and is_dataclass(kind.__base__) else {}
+    for field, text in pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
+    return found
 
 
 def parse_assignments(kind: type, assignments: Iterable[str], what: str) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from importlib.metadata import version
 
 import pytest
 
+from resnetlab.assignments import meanings
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
 from resnetlab.training.named_recipes import RECIPES
-from resnetlab.training.recipe import Recipe, meanings
+from resnetlab.training.recipe import Recipe
 
 
 def test_all_recipes_are_listed(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +42,7 @@ def test_mistakes(command: Callable[..., int], capsys: pytest.CaptureFixture[str
 
 
 def test_meanings_are_those_of_fields() -> None:
-    found = meanings()
+    found = meanings(Recipe)
     assert set(found) < {field.name for field in fields(Recipe)}
     assert found["drops"] == "Steps after which the learning rate is divided by 10."
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resnetlab.evaluation.protocol import Protocol
     from resnetlab.evaluation.scores import Scored
     from resnetlab.models.modelfile import Model
+    from resnetlab.models.onnxfile import OnnxModel
 
 SHOWN = 20  # classes
 SMALL_MAP = 3  # positions
@@ -76,7 +77,7 @@ def evaluate(
     """Test a network under one of the paper's protocols, or a detector, with the preprocessing of its model file.
 
     Args:
-        model: A run folder, a model file, or weights of another library.
+        model: A run folder, a model file, weights of another library, or an ONNX file of `resnetlab export`.
         protocol: center: one centre crop; ten-crop: four corners and centre, also mirrored; dense: the whole image at
             several scales, fully convolutionally. Default: center.
         scales: Shorter sides in pixels for dense, and for multi-scale testing of a detector. Default for dense: 224
@@ -109,7 +110,7 @@ def evaluate(
 class Tested:
     """A model, the images that it was tested on, what it says of them, and how long that took."""
 
-    model: "Model"
+    model: "Model | OnnxModel"
     images: "EvaluationSet"
     scored: "Scored"
     remark: str
@@ -129,6 +130,8 @@ def scored_by(
     from resnetlab.runs.settings import choose_device
     from resnetlab.training.distributed import World, joined
 
+    if model.suffix == ".onnx":
+        return _scored_by_onnx(model, protocol, on, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     model = located(model)
@@ -147,6 +150,29 @@ def scored_by(
         began = time.perf_counter()
         scored, remark = _tested(trained, images, chosen, settings, model, device)
         return Tested(trained, images, scored, remark, time.perf_counter() - began)
+
+
+def _scored_by_onnx(path: Path, protocol: ProtocolName, on: TestData, settings: TestSettings) -> Tested:
+    """Test an ONNX file by ONNX Runtime, as it will be deployed."""
+    from resnetlab.evaluation.evaluate import images_for
+    from resnetlab.inference.engines import open_engine
+    from resnetlab.models.onnxfile import read_onnx
+    from resnetlab.tasks.deployed import evaluate_deployed
+
+    if protocol != "center":
+        raise ResnetlabError(f"`protocol={protocol}` needs the network itself; an ONNX file takes single views")
+    if settings.precision != "float32":
+        raise ResnetlabError(f"`precision={settings.precision}` takes no effect with an ONNX file, which has its own")
+    if settings.device not in ("auto", "cpu"):
+        raise ResnetlabError(f"`device={settings.device}`: ONNX files run on the processor")
+    deployed = read_onnx(path)
+    source, data_dir = source_of(path, deployed.provenance, on)
+    images = images_for(deployed, source, data_dir, on.split, on.on_bad, settings.workers)
+    engine = open_engine(path, threads=settings.threads)
+    watch = lambda items: watched(items, "evaluating", len(images))
+    began = time.perf_counter()
+    scored, remark = evaluate_deployed(engine, images, settings.batch_size or 8, watch, {"model": path.name})
+    return Tested(deployed, images, scored, remark, time.perf_counter() - began)
 
 
 def test_classifier(
@@ -222,18 +248,20 @@ def write_folds(root: Path, runs: Sequence[Path]) -> str:
     return found.in_words()
 
 
-def write(folder: Path, trained: "Model", images: "EvaluationSet", scored: "Scored") -> None:
+def write(folder: Path, trained: "Model | OnnxModel", images: "EvaluationSet", scored: "Scored") -> None:
     """Write all files of an evaluation."""
     from resnetlab.evaluation.scores import SCORES
+    from resnetlab.models.modelfile import Model
     from resnetlab.report.evaluation_files import write_evaluation
 
-    title = f"{trained.network.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
-    about = {"title": title, **scored.about, "preprocessing": trained.preprocessing.fit.describe()}
+    title = f"{trained.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
+    about = {"title": title, **scored.about, "preprocessing": trained.fit.describe()}
     number = {name: k for k, name in enumerate(images.names)}
     found, pixels = scored.answers(), lambda k: images.pixels(number[scored.names[k]])
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, scored, pixels, about)
-    _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
+    if isinstance(trained, Model):
+        _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
     scored.save(folder / SCORES)
 
 
@@ -265,13 +293,13 @@ def _explain_mistakes(
     draw_explanations(explained, titles, path, f"The {len(wrong)} most confident mistakes")
 
 
-def beside(trained: "Model", protocol: ProtocolName) -> str:
+def beside(trained: "Model | OnnxModel", protocol: ProtocolName) -> str:
     """The result of the paper, or the authors' release, for a network and a protocol; empty if there is none."""
     from resnetlab.data.class_names import imagenet
     from resnetlab.paper.curves import figure4
     from resnetlab.paper.tables import printed
 
-    row = trained.network.architecture
+    row = trained.architecture
     if trained.classes != tuple(imagenet()) or row.narrow > 1:
         return ""
     if (found := printed(row.name, row.shortcut, protocol)) is not None:
@@ -285,13 +313,15 @@ def beside(trained: "Model", protocol: ProtocolName) -> str:
     return ""
 
 
-def _tell(trained: "Model", images: "EvaluationSet", scored: "Scored", remark: str, protocol: ProtocolName) -> None:
+def _tell(
+    trained: "Model | OnnxModel", images: "EvaluationSet", scored: "Scored", remark: str, protocol: ProtocolName
+) -> None:
     """Print the errors, the paper's result, and warnings."""
     from resnetlab.evaluation.answers import TOP
     from resnetlab.evaluation.calibration import expected_calibration_error
     from resnetlab.evaluation.certainty import error_in_words
 
-    found, row = scored.answers(), trained.network.architecture
+    found, row = scored.answers(), trained.architecture
     width = f" of 1/{row.narrow} width" if row.narrow > 1 else ""
     which = "" if images.split == "all" else f"{images.split} "
     top5 = f", top-5 error {found.top5_error:.2f} %" if len(found.classes) > TOP else ""

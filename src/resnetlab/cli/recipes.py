@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from resnetlab.assignments import meanings
 from resnetlab.cli.command import command
 from resnetlab.cli.common import print_table
 
@@ -21,7 +22,7 @@ def recipes(
     from resnetlab.errors import ResnetlabError, near_matches
     from resnetlab.report.record import Table
     from resnetlab.training.named_recipes import CIFAR, LENGTHS, RECIPES
-    from resnetlab.training.recipe import meanings
+    from resnetlab.training.recipe import Recipe
 
     if name is None:
         listed = []
@@ -37,7 +38,7 @@ def recipes(
         return
     if name not in RECIPES:
         raise ResnetlabError(f"unknown recipe {name!r}: {near_matches(name, RECIPES)}")
-    recipe, explained = RECIPES[name], meanings()
+    recipe, explained = RECIPES[name], meanings(Recipe)
     rows = []
     for field, value in vars(recipe).items():
         usual = getattr(CIFAR, field)

@@ -1,5 +1,6 @@
 """`resnetlab train`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,27 +18,68 @@ if TYPE_CHECKING:
     from resnetlab.runs.request import Planned, Request
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """What it is trained on."""
+
+    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH", help_behavior_hint="")] = None
+    """digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a folder of
+    tar shards. For detection digit-scenes (the default with --task detection), or a folder with boxes as in Pascal
+    VOC or COCO."""
+    data_dir: Path | None = None
+    """Folder of cifar10 and cifar100, also for downloads. Default: data."""
+    on_bad: OnBad | None = None
+    """Stop at an unreadable file, or skip and count it. Default: stop."""
+    group_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN-OR-PATTERN", help_behavior_hint="")] = None
+    """Keep images of one group in one split where splits are made here: a column of the .csv, or a regular expression
+    for a part of the file names, e.g. "^[^_]+". Identical files always stay together."""
+    folds: int | None = None
+    """Cross-validation: train and test so many networks, each tested on another part of the images, and report mean,
+    spread and all images together. Default: one network."""
+
+
+@dataclass(frozen=True)
+class NetworkChoice(NetworkOptions):
+    """What is trained, and from which weights."""
+
+    network: str | None = None
+    """A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all. Default: the
+    network of --from; for image files resnet18, for digit-scenes resnet18-narrow4."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None
+    """Start from a model file, a finished run, weights of another library, published weights by name (resnet50,
+    timm/resnet50.a1_in1k; see `resnetlab weights`), or scratch, which is random weights. The last layer is kept if
+    the class names match; the preprocessing is that of the weights. Default: for image files without a network
+    resnet18's published weights, otherwise scratch."""
+    narrow: int | None = None
+    """Divide all widths by this, for large networks on small images. Default: 1."""
+    task: TaskName | None = None
+    """What is learned. Default: detection if the data has boxes, otherwise classification."""
+    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = ()
+    """Options of the detector, e.g. preset=paper context=yes anchor_sizes=64,128,256."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which run it is, and where it is kept."""
+
+    out: Path | None = None
+    """The run folder. Default: a folder in runs/ with a name from these options."""
+    seed: int = 0
+    """Seed of initialisation, order and augmentation."""
+    tensorboard: bool = False
+    """Also write the curves for TensorBoard into the run folder."""
+
+
 @command
 def train(
     folder: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")] = None,
     /,
     *,
-    data: Annotated[str | None, tyro.conf.arg(metavar="NAME-OR-PATH", help_behavior_hint="")] = None,
-    task: TaskName | None = None,
-    network: str | None = None,
-    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="WEIGHTS", help_behavior_hint="")] = None,
-    narrow: int | None = None,
-    seed: int = 0,
-    out: Path | None = None,
-    on_bad: OnBad | None = None,
-    data_dir: Path | None = None,
-    group_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN-OR-PATTERN", help_behavior_hint="")] = None,
-    folds: int | None = None,
-    tensorboard: bool = False,
-    detector: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTION=VALUE ...", help_behavior_hint="")] = (),
-    variant: NetworkOptions = NetworkOptions(),  # noqa: B008 -- frozen
+    data: DataOptions = DataOptions(),
+    network: NetworkChoice = NetworkChoice(),
     recipe: RecipeOptions = RecipeOptions(),  # noqa: B008 -- frozen
-    settings: Settings = Settings(),  # noqa: B008
+    to: RunOptions = RunOptions(),
+    machine: Settings = Settings(),  # noqa: B008
 ) -> None:
     """Train one network. After an interruption, the same command continues.
 
@@ -47,53 +89,34 @@ def train(
 
     Args:
         folder: The data, as in --data.
-        data: digits, cifar10, cifar100, an .npz file, a folder of images by class, a .csv of path and label, or a
-            folder of tar shards. For detection digit-scenes (the default with --task detection), or a folder with
-            boxes as in Pascal VOC or COCO.
-        task: What is learned. Default: detection if the data has boxes, otherwise classification.
-        network: A network with its options: resnet50, resnet50-v1.5, resnet34-A. `resnetlab networks` lists all.
-            Default: the network of --from; for image files resnet18, for digit-scenes resnet18-narrow4. On image
-            files bottleneck networks are v1.5, as torchvision's and timm's.
-        from_: Start from a model file, a finished run, weights of another library, published weights by name
-            (resnet50, timm/resnet50.a1_in1k; see `resnetlab weights`), or scratch, which is random weights. The last
-            layer is kept if the class names match; the preprocessing is that of the weights. Default: for image files
-            without a network resnet18's published weights, otherwise scratch.
-        narrow: Divide all widths by this, for large networks on small images. Default: 1.
-        seed: Seed of initialisation, order and augmentation.
-        out: The run folder. Default: a folder in runs/ with a name from these options.
-        on_bad: Stop at an unreadable file, or skip and count it. Default: stop.
-        data_dir: Folder of cifar10 and cifar100, also for downloads. Default: data.
-        group_by: Keep images of one group in one split where splits are made here: a column of the .csv, or a regular
-            expression for a part of the file names, e.g. "^[^_]+". Identical files always stay together.
-        folds: Cross-validation: train and test so many networks, each tested on another part of the images, and
-            report mean, spread and all images together. Default: one network.
-        detector: Options of the detector, e.g. preset=paper context=yes anchor_sizes=64,128,256.
-        tensorboard: Also write the curves for TensorBoard into the run folder.
-        variant: Options of the network, in addition to those in its name.
+        data: What it is trained on.
+        network: What is trained, and from which weights.
         recipe: How the network is trained.
-        settings: How the run is executed; results are the same up to rounding.
+        to: Which run it is, and where it is kept.
+        machine: How the run is executed; results are the same up to rounding.
     """
-    at_least_one(recipe, settings, narrow=narrow, folds=folds)
-    if folder and data:
-        raise ResnetlabError(f"the data is given twice, as {folder} and as `data={data}`; give it once")
+    at_least_one(recipe, machine, network, data)
+    if folder and data.data:
+        raise ResnetlabError(f"the data is given twice, as {folder} and as `data={data.data}`; give it once")
     from resnetlab.runs.request import Request, folds_of
 
     asked = Request(
-        folder or data,
-        task,
-        network,
-        from_,
-        {**variant.given, "narrow": narrow},
-        detector,
+        folder or data.data,
+        network.task,
+        network.network,
+        network.from_,
+        {**network.given, "narrow": network.narrow},
+        network.detector,
         recipe,
-        seed,
-        out,
-        on_bad,
-        data_dir,
-        group_by,
-        reads_files=settings.workers is not None,
-        device=settings.device,
+        to.seed,
+        to.out,
+        data.on_bad,
+        data.data_dir,
+        data.group_by,
+        reads_files=machine.workers is not None,
+        device=machine.device,
     )
+    settings, tensorboard, folds = machine, to.tensorboard, data.folds
     if folds is None:
         _show(_trained(asked, settings, tensorboard), settings)
         return

@@ -83,11 +83,11 @@ def export(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")],
     /,
     *,
-    to: Literal["torchvision", "timm", "onnx"],
+    to: Literal["torchvision", "timm", "onnx", "torchexport"],
     out: Path | None = None,
     int8: Path | None = None,
 ) -> None:
-    """Write a model for other programs: torchvision, timm or ONNX.
+    """Write a model for other programs: torchvision, timm, ONNX or torch.export.
 
     Args:
         model: A run folder, a model file, or weights of another library.
@@ -97,7 +97,7 @@ def export(
     """
     if int8 and to != "onnx":
         raise ResnetlabError(f"`int8` is for `to=onnx`; {to} takes float32 weights")
-    from resnetlab.models.exporting import export_timm, export_torchvision
+    from resnetlab.models.exporting import export_program, export_timm, export_torchvision
     from resnetlab.models.importing import read_model, weights_file
     from resnetlab.models.onnxfile import export_onnx
     from resnetlab.models.published import located
@@ -117,14 +117,25 @@ def export(
         target = out or source.with_name(f"{source.stem}-timm")
         export_timm(loaded, target)
         say(f'{target}: for timm.create_model("local-dir:{target}", pretrained=True)')
+    elif to == "torchexport":
+        target = out or source.with_name(f"{source.stem}.pt2")
+        difference = export_program(loaded, target)
+        say(f'{target}: for torch.export.load("{target}").module(); {_input(loaded)}')
+        say(f"Its logits match the network's up to {difference:.0e} of the largest, at two batch sizes.")
     elif int8 is None:
         target = out or source.with_name(f"{source.stem}.onnx")
         difference = export_onnx(loaded, target)
-        channels, height, width = loaded.preprocessing.image_shape
-        say(f"{target}: input pixels, uint8 (batch, {height}, {width}, {channels}); normalisation is inside")
+        say(f"{target}: {_input(loaded)}")
         say(f"ONNX Runtime's logits match the network's up to {difference:.0e} of the largest, at two batch sizes.")
     else:
         _export_int8(loaded, int8, out or source.with_name(f"{source.stem}-int8.onnx"))
+
+
+def _input(model: "Model") -> str:
+    """What a deployed model takes, and whether its probabilities are calibrated."""
+    channels, height, width = model.preprocessing.image_shape
+    trust = "" if model.trust is None else "; logits are calibrated, and `distance` is the second output"
+    return f"input pixels, uint8 (batch, {height}, {width}, {channels}); normalisation is inside{trust}"
 
 
 def _export_int8(model: "Model", folder: Path, target: Path) -> None:

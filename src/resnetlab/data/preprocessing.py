@@ -54,6 +54,11 @@ class Fit:
         """Scale the whole image: the shorter side to `shorter`, but the longer side to `longest` at most."""
         return cls((shorter, shorter), (shorter, shorter), longest=longest)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what comes out, where images are cropped."""
+        return (3 if self.mode == "RGB" else 1, *self.crop)
+
     def scaled_size(self, height: int, width: int) -> Size:
         """Height and width of an image of a size after scaling, if nothing is cropped; at least a pixel each."""
         assert self.longest is not None  # noqa: S101 -- only for such fits

@@ -22,6 +22,7 @@ from resnetlab.evaluation.class_order import by_name
 from resnetlab.evaluation.protocol import Protocol
 from resnetlab.evaluation.scores import Scored, score
 from resnetlab.models.modelfile import Model
+from resnetlab.models.onnxfile import OnnxModel
 from resnetlab.training.distributed import World, summed
 
 Numbered = tuple[int, list[np.ndarray]]
@@ -68,7 +69,7 @@ class EvaluationSet:
 
 
 def images_for(
-    model: Model,
+    model: Model | OnnxModel,
     source: str,
     data_dir: Path = Path("data"),
     split: SplitName | None = None,
@@ -83,7 +84,7 @@ def images_for(
     Raises:
         ResnetlabError: they cannot be read, have no such split, or do not fit the model.
     """
-    path, fit, trained_on = Path(source), model.preprocessing.fit, model.provenance.get("data", {})
+    path, fit, trained_on = Path(source), model.fit, model.provenance.get("data", {})
     where = DataSource(source, data_dir)
     if trained_on.get("name") == where.stem:  # the same images are held out as in training
         where = where.divided_as(trained_on)
@@ -100,7 +101,7 @@ def images_for(
     else:
         dataset = where.load()
         if model.provenance.get("recipe", {}).get("crop", "padded") == "padded":
-            _refuse_other_sizes(dataset, model)
+            _refuse_other_sizes(dataset, fit)
     chosen = _chosen(dataset, split or "test")
     note = "" if split == "all" else dataset.note
     return EvaluationSet(dataset.name, note, split or "test", dataset.classes, chosen, fit, on_bad, workers)
@@ -161,11 +162,10 @@ def _chosen(dataset: Dataset, split: SplitName) -> Split:
     return splits[split]
 
 
-def _refuse_other_sizes(dataset: Dataset, model: Model) -> None:
+def _refuse_other_sizes(dataset: Dataset, fit: Fit) -> None:
     """Arrays are taken as they are."""
-    if dataset.image_shape != model.preprocessing.image_shape:
+    if dataset.image_shape != fit.image_shape:
         raise ResnetlabError(
-            f"{dataset.name} has images of shape {dataset.image_shape}, the model takes "
-            f"{model.preprocessing.image_shape} (channels, height, width); both must agree, for arrays are not "
-            "resized"
+            f"{dataset.name} has images of shape {dataset.image_shape}, the model takes {fit.image_shape} (channels, "
+            "height, width); both must agree, for arrays are not resized"
         )

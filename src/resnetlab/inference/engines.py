@@ -129,7 +129,7 @@ def _of_onnx_file(
     _check(name, device, precision)
     run, used = _of_onnx(path, name, precision, threads, _outputs(said.limit))
     about = said.precision if said.precision != "float32" else used
-    return Engine(run, said.fit, said.classes, f"{said.label}, {name}, {about}", said.limit)
+    return Engine(run, said.fit, said.classes, f"{said.architecture.label}, {name}, {about}", said.limit)
 
 
 def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import save as to_safetensors
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing, write_json
 from resnetlab.models.modelfile import Model
+from resnetlab.models.onnxfile import TOLERANCE, Deployed, header_of, largest_difference, quietly
 
 Library = Literal["torchvision", "timm"]
 
@@ -68,6 +69,37 @@ def export_timm(model: Model, folder: Path) -> None:
         raise ResnetlabError(f"{folder} holds other files; give a folder of its own with `out`")
     _write_weights(model, folder / "model.safetensors")
     write_json(folder / "config.json", config)
+
+
+def export_program(model: Model, path: Path) -> float:
+    """A program of `torch.export`, for `torch.export.load`: from 8-bit pixels to logits, as in ONNX files.
+
+    Its extra file `resnetlab.json` has class names and preprocessing. Returns the largest difference between the
+    program's logits and the network's, as a share of the largest.
+
+    Raises:
+        ResnetlabError: another suffix, or the logits differ.
+    """
+    if path.suffix != ".pt2":
+        raise ResnetlabError(f"{path}: expected a name that ends in .pt2")
+    shape = (*model.fit.crop, len(model.preprocessing.std))
+    pixels = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
+    batch = torch.export.Dim("batch")
+    with quietly():
+        program = torch.export.export(Deployed(model).eval(), (pixels,), dynamic_shapes=({0: batch},))
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.export.save(program, file, extra_files={"resnetlab.json": json.dumps(header_of(model))})
+            with temporary.open("rb") as file:
+                loaded = torch.export.load(file).module()
+            difference = largest_difference(
+                model, lambda images: loaded(torch.from_numpy(images))[0].detach().numpy()
+            )
+            if difference > TOLERANCE:
+                raise ResnetlabError(
+                    f"the program's logits differ from the network's by {difference:.1e} of the largest"
+                )
+    return difference
 
 
 def _refuse_what_it_has_not(model: Model, library: Library) -> None:

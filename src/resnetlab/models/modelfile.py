@@ -71,12 +71,27 @@ class Model:
     @property
     def origin(self) -> str:
         """Where the weights come from, in a few words."""
-        if imported := self.provenance.get("imported"):
-            return f"weights of {imported['file']}"
-        if recipe := self.provenance.get("recipe"):
-            which = "best on validation" if recipe.get("keep") == "best" else "last iteration"
-            return f"trained by recipe {recipe['name']}, seed {self.provenance['seed']}, {which}"
-        return "of unstated origin"
+        return origin_of(self.provenance)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's row."""
+        return self.network.architecture
+
+    @property
+    def fit(self) -> Fit:
+        """How images are scaled and cropped."""
+        return self.preprocessing.fit
+
+
+def origin_of(provenance: Mapping[str, Any]) -> str:
+    """Where weights come from, in a few words."""
+    if imported := provenance.get("imported"):
+        return f"weights of {imported['file']}"
+    if recipe := provenance.get("recipe"):
+        which = "best on validation" if recipe.get("keep") == "best" else "last iteration"
+        return f"trained by recipe {recipe['name']}, seed {provenance['seed']}, {which}"
+    return "of unstated origin"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
-from resnetlab.models.modelfile import FORMAT, Model
+from resnetlab.models.modelfile import FORMAT, Model, origin_of
 from resnetlab.models.trust import Judged
+from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.inference import fold_batch_norm
 
 INPUT, OUTPUT, DISTANCE = "pixels", "logits", "distance"
@@ -31,15 +32,22 @@ TOLERANCE = 1e-3  # of the largest logit
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """What an ONNX file of ours says of itself."""
+    """What an ONNX file of ours says of itself. Images beyond the `limit` are unlike the training images; None: the
+    file gives no distance.
+    """
 
     path: Path
     fit: Fit
     classes: tuple[str, ...]
-    label: str
+    architecture: Architecture
     precision: str
     limit: float | None
-    """Images at a greater distance are unlike the training images; None: the file gives no distance."""
+    provenance: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, in a few words."""
+        return origin_of(self.provenance)
 
 
 class Deployed(nn.Module):
@@ -79,7 +87,7 @@ def export_onnx(model: Model, path: Path) -> float:
         0, 256, (2, *model.preprocessing.fit.crop, len(model.preprocessing.std)), dtype=torch.uint8
     )
     batch = torch.export.Dim("batch")
-    with _quietly():
+    with quietly():
         program = torch.onnx.export(
             Deployed(model).eval(),
             (pixels,),
@@ -94,7 +102,9 @@ def export_onnx(model: Model, path: Path) -> float:
     _set_metadata(proto, model, "float32")
     with replacing(path) as temporary:
         onnx.save(proto, temporary)
-        difference = _difference(model, temporary)
+        (runtime,) = _needed("onnxruntime")
+        session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        difference = largest_difference(model, lambda images: session.run([OUTPUT], {INPUT: images})[0])
         if difference > TOLERANCE:
             raise ResnetlabError(
                 f"ONNX Runtime's logits differ from the network's by {difference:.1e} of the largest"
@@ -120,7 +130,7 @@ def quantize_onnx(source: Path, path: Path, batches: Iterable[UInt8[np.ndarray, 
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder, _quietly():
+    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder, quietly():
         prepared = Path(folder) / "prepared.onnx"
         shapes.quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
@@ -154,9 +164,10 @@ def read_onnx(path: Path) -> OnnxModel:
             path,
             Fit.from_description(header["preprocessing"]),
             tuple(header["classes"]),
-            header["label"],
+            from_fields(header["architecture"]),
             said["precision"],
             header.get("limit"),
+            dict(header["provenance"]),
         )
     except decode.DecodeError as error:
         raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
@@ -166,9 +177,9 @@ def read_onnx(path: Path) -> OnnxModel:
         ) from error
 
 
-def _set_metadata(proto: Any, model: Model, precision: str) -> None:
-    onnx = _needed("onnx")[0]
-    header = {
+def header_of(model: Model) -> dict[str, Any]:
+    """What a deployed model says of itself, as JSON."""
+    return {
         "format": FORMAT,
         "label": model.network.architecture.label,
         "architecture": asdict(model.network.architecture),
@@ -177,25 +188,29 @@ def _set_metadata(proto: Any, model: Model, precision: str) -> None:
         "provenance": model.provenance,
         "limit": limit_of(model),
     }
+
+
+def _set_metadata(proto: Any, model: Model, precision: str) -> None:
+    onnx = _needed("onnx")[0]
     fit = model.preprocessing.fit
     about = (
         f"{INPUT}: uint8 (batch, {fit.crop[0]}, {fit.crop[1]}, channels), {fit.mode}; the image is scaled until it "
         f"just covers {fit.resize[0]}x{fit.resize[1]} ({fit.interpolation}) and its centre cropped; "
         "normalisation is inside"
     )
-    onnx.helper.set_model_props(proto, {"resnetlab": json.dumps(header), "precision": precision, "input": about})
+    onnx.helper.set_model_props(
+        proto, {"resnetlab": json.dumps(header_of(model)), "precision": precision, "input": about}
+    )
 
 
-def _difference(model: Model, path: Path) -> float:
-    (runtime,) = _needed("onnxruntime")
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def largest_difference(model: Model, run: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Between the logits of a deployed model and the network's, as a share of the largest, at several batch sizes."""
     worst = 0.0
     for batch in CHECKED_BATCHES:
-        shape = (batch, *model.preprocessing.fit.crop, len(model.preprocessing.std))
-        pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (batch, *model.fit.crop, len(model.preprocessing.std)), dtype=torch.uint8)
         with torch.no_grad():
             ours = model.network(model.preprocessing(pixels)) / model.temperature
-        theirs = torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+        theirs = torch.from_numpy(run(pixels.numpy()))
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
     return worst
 
@@ -220,7 +235,7 @@ def _needed(*names: str) -> list[ModuleType]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without the exporters' remarks on themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

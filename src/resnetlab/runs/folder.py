@@ -22,6 +22,7 @@ from resnetlab.training.recipe import Recipe
 SAVE_EVERY_SECONDS = 60.0
 WAIT_FOR_LOCK_SECONDS = 5.0  # time for a run that is stopping to save
 SHOWN_DIFFERENCES = 5
+ENDED = "a schedule of the learning rate that has ended is not continued"
 Line = dict[str, Any]
 
 
@@ -283,7 +284,10 @@ def _refuse_another_run(path: Path, found: Line, asked: Line) -> None:
     if differences:
         more = len(differences) - SHOWN_DIFFERENCES
         listed = "; ".join(differences[:SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
-        raise ResnetlabError(f"{path} holds another run: {listed}. Give another folder with `out`")
+        longer = ""
+        if read_result(path) is not None and found["recipe"]["iterations"] != asked["recipe"]["iterations"]:
+            longer = f". It is finished, and {ENDED}; `from={path}` starts from its weights"
+        raise ResnetlabError(f"{path} holds another run: {listed}{longer}. Give another folder with `out`")
 
 
 def _with_defaults(found: Line, asked: Line) -> Line:

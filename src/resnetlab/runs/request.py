@@ -1,5 +1,6 @@
 """From what a user asks for to a run: the defaults, stated; the same for the command line and for Python."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.published import located, published
 from resnetlab.models.starting import architecture_of
 from resnetlab.networks.architecture import parse
+from resnetlab.runs.folder import ENDED, read_result
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.spec import RunSpec, default_recipe, network_of
 from resnetlab.tasks.named import task_named
@@ -97,8 +99,27 @@ def plan(asked: Request) -> Planned:
     apart = f"{held:,} training images are held out for validation; `validation=0` trains on all"
     resolved_notes = (*resolved.notes, *([apart] if held else []))
     notes = (note[0].upper() + note[1:] for note in (*why, *resolved_notes))
-    about = (dataset.describe(), *notes, f"{network.title}, {said}: {place}", made.about)
+    about = (
+        dataset.describe(),
+        *notes,
+        *_finished_before(spec, place),
+        f"{network.title}, {said}: {place}",
+        made.about,
+    )
     return Planned(spec, place, dataset, tuple(filter(None, about)))
+
+
+def _finished_before(spec: RunSpec, place: Path) -> tuple[str, ...]:
+    """A word about a finished run of the same kind and another length, which this one does not continue."""
+    steps = f"-{spec.recipe.iterations}-"
+    pattern = "-*-".join(glob.escape(part) for part in spec.folder_name.rsplit(steps, 1))
+    if place.exists() or place.name != spec.folder_name:
+        return ()
+    found = [path for path in sorted(place.parent.glob(pattern)) if read_result(path) is not None]
+    return tuple(
+        f"{path} is finished, and {ENDED}: this run begins anew (`from={path}` would start from its weights)"
+        for path in found[:1]
+    )
 
 
 def starting_weights(

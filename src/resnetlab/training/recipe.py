@@ -267,19 +267,3 @@ class Recipe:
 def _require(recipe: Recipe, name: str, holds: bool, rule: str) -> None:
     if not holds:
         raise ResnetlabError(f"recipe field {name} is {getattr(recipe, name)!r}; it must be {rule}")
-
-
-def meanings() -> dict[str, str]:
-    """What the fields of a recipe mean, from the texts below them; fields that say it by their name have none."""
-    import ast
-    import inspect
-    import textwrap
-    from itertools import pairwise
-
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(Recipe))).body
-    assert isinstance(body, ast.ClassDef)  # noqa: S101 -- for the type checker
-    found = {}
-    for field, text in pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
