@@ -92,7 +92,7 @@ def test_progress_is_printed(command: Command, photos: Path, capsys: pytest.Capt
         ({"epochs": 2, **OPTIONS}, "both epochs and iterations are given"),
         ({**OPTIONS, "lr": 0.0}, "learning_rate is 0.0; it must be more than 0"),
         ({**OPTIONS, "set": {"label_smoothin": 0.1}}, "did you mean label_smoothing"),
-        ({**OPTIONS, "group_by": "[0-9]"}, "takes no effect"),
+        ({**OPTIONS, "group_by": "[0-9]+"}, "takes no effect"),
     ],
 )
 def test_errors_are_those_of_the_command(

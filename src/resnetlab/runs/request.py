@@ -84,14 +84,14 @@ def plan(asked: Request) -> Planned:
     source = DataSource(data, folder, size, asked.on_bad or "stop", asked.group_by, asked.fold)
     source.refuse_unused(resident, asked.on_bad is not None, asked.data_dir is not None, asked.reads_files)
     dataset = source.load(resident)
-    if asked.group_by and not (dataset.automatic or asked.fold or asked.recipe.validation):
+    fast = has_fast_bfloat16(choose_device(asked.device))
+    has_validation = dataset.validation is not None
+    resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, has_validation, fast)
+    if asked.group_by and not (dataset.automatic or asked.fold or resolved.recipe.validation):
         raise ResnetlabError(
             f"`group_by={asked.group_by}` takes no effect: {data} has its own split; it is for splits that are made "
             "here"
         )
-    fast = has_fast_bfloat16(choose_device(asked.device))
-    has_validation = dataset.validation is not None
-    resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, has_validation, fast)
     spec = RunSpec(network, source, resolved.recipe, asked.seed, weights, made)
     place = asked.out or Path("runs") / spec.folder_name
     said = describe(spec.recipe, len(dataset.train), dataset.image_shape)
