@@ -20,7 +20,7 @@ from resnetlab.data.dataset import Pixels
 from resnetlab.data.named import DataSource
 from resnetlab.data.named import load as load_data
 from resnetlab.errors import FailedElsewhereError, Interrupted, ResnetlabError
-from resnetlab.models.modelfile import load
+from resnetlab.models.modelfile import KNOWN, load
 from resnetlab.networks.architecture import parse
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
@@ -103,7 +103,8 @@ def weights(out: Path) -> dict[str, Tensor]:
 def assert_alike(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert a.keys() == b.keys()
     for key in a:
-        assert torch.allclose(a[key].float(), b[key].float(), rtol=1e-3, atol=1e-5), key
+        least = 2e-3 if key == KNOWN else 1e-5  # features are kept in 16 bits
+        assert torch.allclose(a[key].float(), b[key].float(), rtol=1e-3, atol=least), key
 
 
 def test_statistics_of_all_processes_make_them_one(photos: Path, tmp_path: Path) -> None:

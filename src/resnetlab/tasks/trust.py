@@ -26,7 +26,8 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     network = model.network.to(device).to(memory_format=torch.channels_last)
     last, network.fc = network.fc, nn.Identity()  # type: ignore[assignment]
     stride = max(1, -(-images // KNOWN))
-    known = collected(_features(network, (some[::stride] for some in batches.calibration())))
+    mine_of_all = _features(network, (some[::stride] for some in batches.calibration()))
+    known = torch.unique(collected(mine_of_all), dim=0)  # with synchronised layers all processes have all images
     labels: list[Tensor] = []
 
     def tested() -> Iterator[Tensor]:
