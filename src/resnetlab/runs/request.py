@@ -85,7 +85,7 @@ def plan(asked: Request) -> Planned:
     source.refuse_unused(resident, asked.on_bad is not None, asked.data_dir is not None, asked.reads_files)
     dataset = source.load(resident)
     fast = has_fast_bfloat16(choose_device(asked.device))
-    has_validation = dataset.validation is not None
+    has_validation = dataset.validation is not None or not has_own_images(data)
     resolved = resolve(asked.recipe, usual, len(dataset.train), weights is not None, has_validation, fast)
     if asked.group_by and not (dataset.automatic or asked.fold or resolved.recipe.validation):
         raise ResnetlabError(

@@ -196,9 +196,10 @@ def _some_passes(base: Recipe, images: int) -> int:
     return max(1, round(DETECTION_EPOCHS * images / base.batch_size))
 
 
-VALIDATION_SHARES = {"finetune": 0.1}
-"""Of the training images, held out where the data has no validation images: for the temperature and the limit of
-distance in the model file."""
+VALIDATION_SHARES = dict.fromkeys(("finetune", "modern-short", "short"), 0.1)
+"""Of the training images of one's own, held out where there are no validation images: for the temperature and the
+limit of distance in the model file."""
+MOST_VALIDATION = 5000  # images
 LENGTHS: dict[str, Length] = {
     "short": _passes,
     **dict.fromkeys(("detection", "detection-finetune"), _some_passes),
