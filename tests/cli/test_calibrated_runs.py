@@ -81,6 +81,10 @@ def test_the_temperature_is_that_of_the_validation_images(command: Command, colo
     assert load(Path("run")).temperature == pytest.approx(fit_temperature(scored.logits, scored.labels), rel=1e-4)
 
 
-def test_without_validation_images_there_is_none(command: Command, colours: Path) -> None:
+def test_images_are_held_out_unless_told_otherwise(command: Command, colours: Path) -> None:
     assert command(*TRAIN) == 0
-    assert load(Path("run")).trust is None
+    trust = load(Path("run")).trust
+    assert trust is not None
+    assert trust.validation == 16  # a tenth of 162
+    assert command(*TRAIN[:-1], "all", "--validation", "0") == 0
+    assert load(Path("all")).trust is None
