@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LARGEST = 1 << 30  # bytes of a file that is read at once
 
 
 @contextmanager
@@ -28,6 +31,24 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def read_regular(path: Path | str, offset: int = 0, size: int | None = None, most: int = LARGEST) -> bytes:
+    """The content of a regular file, or `size` bytes from `offset`. Pipes, sockets and devices are not waited for.
+
+    Raises:
+        OSError: it is missing, no regular file, larger than `most` bytes, or cannot be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError("it is not a regular file")
+        if size is None and state.st_size > most:
+            raise OSError(f"its {state.st_size:,} bytes are more than the {most:,} that are read")
+        file.seek(offset)
+        return file.readall() if size is None else file.read(size)
 
 
 def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path, Path]:

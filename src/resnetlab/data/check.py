@@ -20,7 +20,7 @@ from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
 from resnetlab.data.held_out import Unit
 from resnetlab.data.near import alike_looks, look
-from resnetlab.data.preprocessing import is_image, open_image
+from resnetlab.data.preprocessing import check_pixels, decoding, is_image, open_image
 from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
 
@@ -112,17 +112,28 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
             image = open_image(data, file.path)
         else:
             try:
+                height, width, *_ = simplejpeg.decode_jpeg_header(data)
+                with decoding(file.path):
+                    check_pixels(width, height)
                 image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
             except ValueError as error:  # recoverable if Pillow can read it
                 image = open_image(data, file.path)
                 damage = str(error)
     except ResnetlabError as error:
-        reason = str(error).removeprefix(file.path).removeprefix(" is not a readable image (")
-        return Seen(split, label, file, findings=(Finding("unreadable", name, reason.split("); repair")[0]),))
-    findings, size = _oddities(data, name)
+        return Seen(split, label, file, findings=(Finding("unreadable", name, _reason(error, file.path)),))
+    try:
+        with decoding(name, data):
+            findings, size = _oddities(data, name)
+    except ResnetlabError as error:  # the pixels can be read, but not what else the file has, such as its frames
+        return Seen(split, label, file, digest, findings=(Finding("damaged", name, _reason(error, name)),))
     if damage:
         findings.append(Finding("damaged", name, damage))
     return Seen(split, label, file, digest, size, tuple(findings), look(image))
+
+
+def _reason(error: ResnetlabError, name: str) -> str:
+    """What is wrong, without the name of the file and the advice."""
+    return str(error).removeprefix(name).removeprefix(" is not a readable image (").split("); repair")[0].strip()
 
 
 def _oddities(data: bytes, name: str) -> tuple[list[Finding], tuple[int, int]]:

@@ -18,6 +18,7 @@ from resnetlab.data.counter import permutation
 from resnetlab.data.held_out import Unit, hold_out, shares, units
 from resnetlab.data.preprocessing import open_image
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular
 
 Index = slice | Int64[Tensor, "k"]
 HEAD = 4096  # bytes
@@ -90,10 +91,8 @@ class File:
             return b"P%d %d %d 255\n" % (6 if channels == 3 else 5, width, height) + self.pixels.tobytes()
         size = self.size if limit is None else min(limit, limit if self.size is None else self.size)
         try:
-            with open(self.path, "rb") as file:  # noqa: PTH123 -- a third of the time of Path.open
-                file.seek(self.offset)
-                return file.read(-1 if size is None else size)
-        except OSError as error:
+            return read_regular(self.path, self.offset, size)
+        except (OSError, ValueError) as error:  # of a name with a zero byte a ValueError
             raise ResnetlabError(f"{self.name} cannot be read: {error}") from None
 
     @property
@@ -107,7 +106,7 @@ class File:
             return self.size
         try:
             return Path(self.path).stat().st_size if self.pixels is None else self.pixels.nbytes
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ResnetlabError(f"{self.name} cannot be read: {error}") from None
 
     def open(self) -> Image.Image:

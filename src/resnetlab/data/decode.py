@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnetlab.data.preprocessing import open_image
+from resnetlab.data.preprocessing import check_pixels, decoding, open_image
 from resnetlab.errors import ResnetlabError
 
 Box = tuple[int, int, int, int]
@@ -48,6 +48,9 @@ def crop(data: bytes, name: str, choose: Callable[[int, int], Box], size: int) -
         ResnetlabError: `data` is not an image or is truncated; the message has `name`.
     """
     frame = read_frame(data)
+    if frame is not None:
+        with decoding(name):
+            check_pixels(frame.width, frame.height)
     if frame is None:  # not JPEG, or rotated by EXIF, CMYK, or damaged
         image = open_image(data, name)
         left, top, width, height = choose(*image.size)
@@ -73,7 +76,7 @@ def _decode(data: bytes, name: str, frame: Frame, box: Box, size: int) -> np.nda
     try:
         least = {"min_height": -(-rows // factor), "min_width": -(-frame.width // factor)} if factor > 1 else {}
         pixels = simplejpeg.decode_jpeg(data, "RGB", strict=False, buffer=_buffer(3 * frame.width * rows), **least)
-    except ValueError as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from None
     if factor > 1:
         right, bottom = (round(end / factor) for end in (left + width, top + height))
@@ -115,7 +118,7 @@ def _turned(segment: bytes) -> bool:
     try:
         exif.load(segment)
         return bool(exif.get(ORIENTATION, 1) != 1)
-    except (SyntaxError, ValueError, OSError, KeyError):  # like Pillow, ignore damaged EXIF
+    except Exception:  # like Pillow, ignore damaged EXIF, which raises anything
         return False
 
 
@@ -127,9 +130,6 @@ def read_size(data: bytes, name: str) -> tuple[int, int]:
     """
     if frame := read_frame(data):
         return frame.width, frame.height
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(ORIENTATION, 1) > 4
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ResnetlabError(f"{name} is not a readable image ({error}); repair or remove it") from error
+    with decoding(name, data), Image.open(io.BytesIO(data)) as image:
+        turned = image.getexif().get(ORIENTATION, 1) > 4
+        return image.size[::-1] if turned else image.size

@@ -1,9 +1,12 @@
 """From an image file to the network's input: one definition for training, tests and inference."""
 
 import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,13 +17,19 @@ from torch import Tensor
 from resnetlab.choices import Interpolation
 from resnetlab.data.augment import preprocess
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular
 
+T = TypeVar("T")
 Mode = Literal["RGB", "L"]
 Size = tuple[int, int]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels (RGB, 0 to 1), the values that torchvision uses."""
 
+MOST_PIXELS = 120_000_000
+"""Of an image, encoded or scaled."""
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit above is ours
+LONGEST_SIDE = 65_535  # pixels, JPEG's limit
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -90,6 +99,8 @@ class Fit:
     def _resized(self, image: Image.Image, target: Size) -> Image.Image:
         if target == (image.height, image.width):
             return image
+        if target[0] * target[1] > MOST_PIXELS:
+            raise ResnetlabError(f"has {image.width}x{image.height} pixels, which would be {_by(target)} when scaled")
         return image.resize(target[::-1], Image.Resampling[self.interpolation.upper()])
 
     def describe(self) -> dict[str, Any]:
@@ -164,10 +175,10 @@ def read_image(path: Path) -> Image.Image:
         ResnetlabError: the file cannot be read as an image.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         raise ResnetlabError(f"{path} does not exist") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ResnetlabError(f"{path} is not a readable image ({error}); repair or remove it") from error
     return open_image(data, str(path))
 
@@ -178,13 +189,38 @@ def open_image(data: bytes, name: str) -> Image.Image:
     Raises:
         ResnetlabError: it cannot be read as an image.
     """
+    with decoding(name, data), Image.open(io.BytesIO(data)) as file:
+        check_pixels(*file.size)
+        return upright(file)
+
+
+@contextmanager
+def decoding(name: str, data: bytes = b"?") -> Iterator[None]:
+    """Turn what Pillow raises for damaged images, which can be any exception, into one error that has `name`.
+
+    Raises:
+        ResnetlabError: the image is damaged or too large.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as file:
-            return upright(file)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        yield
+    except ResnetlabError as error:
+        raise ResnetlabError(f"{name} {error}; make it smaller or remove it") from None
+    except Exception as error:
         unknown = "not an image format that Pillow knows" if data else "the file is empty"
-        reason = unknown if isinstance(error, UnidentifiedImageError) else error
+        reason = unknown if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Check the size of an image before it is decoded or scaled to it.
+
+    Raises:
+        ResnetlabError: it is too large; the message begins after the image's name.
+    """
+    if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
+        raise ResnetlabError(
+            f"has {width}x{height} pixels; at most {MOST_PIXELS // 10**6} million are read, {LONGEST_SIDE:,} a side"
+        )
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -198,6 +234,18 @@ def upright(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
+
+
+def fitted(fit: Callable[[Image.Image], T], image: Image.Image, name: str) -> T:
+    """What `fit` makes of an image; its errors get the image's name.
+
+    Raises:
+        ResnetlabError: the image would be too large.
+    """
+    try:
+        return fit(image)
+    except ResnetlabError as error:
+        raise ResnetlabError(f"{name} {error}; make it smaller or remove it") from None
 
 
 def is_image(path: Path) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from resnetlab.choices import OnBad
 from resnetlab.data.ahead import in_order
 from resnetlab.data.dataset import Split
-from resnetlab.data.preprocessing import Fit
+from resnetlab.data.preprocessing import Fit, fitted
 from resnetlab.errors import ResnetlabError
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def read_each(
 
     def read(number: int) -> T | None:
         try:
-            return cut(split.open(number))
+            return fitted(cut, split.open(number), split.place(number))
         except ResnetlabError:
             if on_bad == "stop":
                 raise

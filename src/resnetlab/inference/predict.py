@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
-from resnetlab.data.preprocessing import is_image, read_image, upright
+from resnetlab.data.preprocessing import decoding, fitted, is_image, read_image, upright
 from resnetlab.errors import ResnetlabError
 from resnetlab.inference.engines import Engine, open_engine
 from resnetlab.models.modelfile import Model
@@ -120,8 +120,12 @@ def read_batches(
 
     def read(image: Source) -> tuple[Source, Pixels | str]:
         try:
-            return image, fit(read_image(image) if isinstance(image, Path) else upright(image))
-        except (ResnetlabError, OSError) as error:
+            if isinstance(image, Path):
+                return image, fitted(fit, read_image(image), str(image))
+            with decoding("the image"):
+                shown = upright(image)
+            return image, fitted(fit, shown, "the image")
+        except ResnetlabError as error:
             return image, str(error)
 
     found = in_order(read, images, workers or os.cpu_count() or 1, AHEAD * batch_size)
