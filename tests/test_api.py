@@ -90,6 +90,11 @@ def test_progress_is_printed(command: Command, photos: Path, capsys: pytest.Capt
     [
         ({"netwrk": "resnet18"}, "train has no option 'netwrk': did you mean network"),
         ({"epochs": 2, **OPTIONS}, "both epochs and iterations are given"),
+        ({**OPTIONS, "device": "gpu"}, "it must be one of auto, cpu, cuda"),
+        ({**OPTIONS, "compile": True}, "it must be one of auto, yes, no"),
+        ({**OPTIONS, "stride_on": "2x2"}, "it must be one of 1x1, 3x3"),
+        ({**OPTIONS, "threads": 1.5}, "it must be int"),
+        ({**OPTIONS, "threads": 0}, "it must be at least 1"),
         ({**OPTIONS, "lr": 0.0}, "learning_rate is 0.0; it must be more than 0"),
         ({**OPTIONS, "set": {"label_smoothin": 0.1}}, "did you mean label_smoothing"),
         ({**OPTIONS, "group_by": "[0-9]+"}, "takes no effect"),

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_type_hints, overload
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 
 from resnetlab.choices import VERSIONS, DeviceName, OnBad, ProtocolName, SplitName, StrideOn, Switch
-from resnetlab.cli.common import console, watched
+from resnetlab.cli.common import at_least_one, console, watched
 from resnetlab.cli.terminal import Monitor
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.evaluation.answers import Answers
@@ -18,7 +17,7 @@ from resnetlab.evaluation.certainty import Interval, error_in_words, interval_of
 from resnetlab.evaluation.evaluate import evaluate, images_for
 from resnetlab.evaluation.protocol import protocol as protocol_named
 from resnetlab.evaluation.scores import Scored
-from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, predict
+from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, is_single, predict
 from resnetlab.models.modelfile import CLASSIFICATION, Model, load, task_of
 from resnetlab.runs.folder import read_curve, read_result, read_settings
 from resnetlab.runs.request import Request, plan
@@ -86,12 +85,16 @@ def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOpt
             f"train has no option {unknown[0]!r}: {near_matches(unknown[0], TrainOptions.__annotations__)}"
         )
     given: dict[str, Any] = dict(options)
+    hints = get_type_hints(TrainOptions)
+    for name, value in given.items():
+        _check(name, value, hints[name])
     assignments = tuple(f"{name}={_as_text(value)}" for name, value in given.get("set", {}).items())
     recipe = RecipeOptions(
         **{field: given[name] for name, field in RECIPE.items() if name in given}, fields=assignments
     )
     names = [field.name for field in fields(Settings)]
     settings = Settings(**{name: given[name] for name in names if name in given})
+    at_least_one(recipe, settings, narrow=given.get("narrow"))
     variant = {"shortcut": given.get("shortcut"), "narrow": given.get("narrow")}
     variant["version"] = VERSIONS[given["stride_on"]] if "stride_on" in given else None
     asked = Request(
@@ -214,14 +217,28 @@ class Run:
         Raises:
             ResnetlabError: a single image cannot be read, or an array is not the pixels of an image.
         """
-        is_one = isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
         found = list(predict(self.folder, images, top=top))
-        if not is_one:
+        if not is_single(images):
             return found
         (only,) = found
         if isinstance(only, Unreadable):
             raise ResnetlabError(only.reason)
         return only
+
+
+def _check(name: str, value: object, kind: Any) -> None:
+    """
+    Raises:
+        ResnetlabError: a value that the option does not take.
+    """
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ResnetlabError(f"`{name}={value!r}`: it must be one of {', '.join(map(str, get_args(kind)))}")
+        return
+    kinds = get_args(kind) or (kind,) if get_origin(kind) is not dict else (dict,)
+    numbers = (int, float) if float in kinds else kinds
+    if isinstance(value, bool) or not isinstance(value, numbers):
+        raise ResnetlabError(f"`{name}={value!r}`: it must be {' or '.join(each.__name__ for each in kinds)}")
 
 
 def _path(place: Path | str | None) -> Path | None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resnetlab.errors import ResnetlabError
+
 LARGEST = 1 << 30  # bytes of a file that is read at once
 
 
@@ -53,11 +55,12 @@ def read_regular(path: Path | str, offset: int = 0, size: int | None = None, mos
 
 def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path, Path]:
     """Where files that are made of others go: as those lie below their common folder, each with a path of its own."""
-    above = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+    absolute = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100 -- without ..
+    above = Path(os.path.commonpath([path.parent for path in absolute.values()])) if paths else Path()
     found: dict[Path, Path] = {}
     taken = set[Path]()
     for path in dict.fromkeys(paths):
-        place = folder / path.absolute().relative_to(above).with_suffix(suffix)
+        place = folder / absolute[path].relative_to(above).with_suffix(suffix)
         name, number = place.stem, 1
         while place in taken:  # files that differ only in their suffixes
             number += 1
@@ -74,11 +77,23 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSON Lines file; an incomplete last line is ignored."""
+    """The complete lines of a JSON Lines file; an incomplete last line is ignored.
+
+    Raises:
+        ResnetlabError: a line that is no JSON object.
+    """
     if not path.exists():
         return []
-    *lines, _ = path.read_text().split("\n")
-    return [json.loads(line) for line in lines]
+    *lines, _ = path.read_bytes().split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise ResnetlabError(f"{path}, line {number} is damaged ({error}); repair or remove the line") from None
+        if not isinstance(found[-1], dict):
+            raise ResnetlabError(f"{path}, line {number} is no JSON object; repair or remove the line")
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -46,21 +46,29 @@ def test_folds(command: Command, insects: Path, capsys: pytest.CaptureFixture[st
     assert {path.name for path in Path("run/evaluation").iterdir()} >= {"confusion.png", "mistakes.png", SCORES}
     pooled = Scored.load(Path("run/evaluation"))
     assert pooled.names == tuple(name for each in scored for name in each.names)
+    assert command(*TRAIN[:-1], "single") == 0
+    assert command(*TRAIN[:-1], "single", "--folds", "3") == 2
+    assert "single holds a single run" in capsys.readouterr().err
+    (Path("run/fold2/evaluation") / SCORES).unlink()  # as if it had been interrupted
     again = len(list(Path("run").rglob("*")))
     assert command(*TRAIN, "--folds", "3") == 0  # finished runs are not run again
-    assert len(list(Path("run").rglob("*"))) == again
+    assert len(list(Path("run").rglob("*"))) == again + 1
 
 
 def test_a_model_is_tested_on_the_images_that_were_held_out(command: Command, insects: Path) -> None:
     assert command(*TRAIN) == 0
-    assert command("evaluate", "run/model.safetensors", "--data", "insects", "--out", "e") == 0
+    insects = insects.rename("moved")
+    assert command("evaluate", "run/model.safetensors", "--data", "moved", "--out", "e") == 0
     tested = {Path(name).name[:2] for name in Scored.load(Path("e")).names}
     model = load(Path("run"))
-    trained = {Path(name).name[:2] for name in images_for(model, "insects", split="train").names}
+    trained = {Path(name).name[:2] for name in images_for(model, "moved", split="train").names}
     assert tested | trained == {f"s{k}" for k in range(6)}
     assert not tested & trained
     assert model.provenance["data"]["group_by"] == r"(s\d)_"
+    other = images_for(model, "other").names if Path("other").exists() else ()
+    assert not other
     (insects / "ant" / "s0_0.png").rename(insects / "ant" / "x.png")
+    insects.rename("insects")
     assert command("evaluate", "run/model.safetensors", "--data", "insects") == 2  # its group is not known
 
 

@@ -14,6 +14,7 @@ from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.resnet import build
+from resnetlab.report.prediction_files import Sorter
 
 Command = Callable[..., int]
 PREDICT = ("predict", "m.safetensors", "photos", "--precision", "float32")
@@ -26,20 +27,25 @@ def photos(tmp_path: Path) -> Path:
     about = Preprocessing.by_channel(Fit.square(40, 32), (0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
     save(Model(build("resnet18-narrow8", num_classes=2), about, ("ant", "be/e"), {}), tmp_path / "m.safetensors")
     random = np.random.default_rng(0)
-    for label in ("ant", "be"):
+    for label in ("ant", "be"):  # names with dots, which are no suffixes
         (tmp_path / "photos" / label).mkdir(parents=True)
         for k in range(4):
             pixels = random.integers(0, 256, (50, 60, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{k}.png")
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"scan.{k:03}.png")
     return tmp_path / "photos"
 
 
-def test_json(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(
+    command: Command, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress is on standard error."""
+    monkeypatch.setattr("resnetlab.cli.common.PLAIN_EVERY_SECONDS", -1.0)
     assert command(*PREDICT, "--json", "--unsure", "0.6", "--out", "p.csv", "--out", "p.json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
     assert len(lines) == 8
     assert "8 images" in shown.err
+    assert "predicting: 8 of 8" in shown.err
     assert lines == json.loads(Path("p.json").read_text())
     with Path("p.csv").open() as file:
         for row, line in zip(csv.DictReader(file), lines, strict=True):
@@ -63,6 +69,15 @@ def test_sorting(command: Command, photos: Path, copies: bool, capsys: pytest.Ca
     assert len([path for path in Path("by").rglob("*") if not path.is_dir()]) == 8
     assert command(*PREDICT, "--sort-into", "by") == 2
     assert "give a new folder with --sort-into" in capsys.readouterr().err
+
+
+def test_names_of_folders_are_free() -> None:
+    sorter = Sorter(Path("nowhere"), [Path("a.png")], copies=True)
+    for label, expected in (("a/b", "a_b"), ("a_b", "a_b-2"), ("unsure", "unsure-2"), (".x? ", "x_"), ("..", "_")):
+        assert sorter._free(label) == expected
+        sorter._folders[label] = expected
+    above = Sorter(Path("nowhere"), [Path("../x/a.png"), Path("../../y/b.png")], copies=True)
+    assert ".." not in "".join(map(str, above.places.values()))
 
 
 def test_ten_crops_are_those_of_evaluation(

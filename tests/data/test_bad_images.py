@@ -156,4 +156,4 @@ def test_damaged_images_end_in_one_error(form: str, tmp_path: Path) -> None:
         (tmp_path / "ant").mkdir(exist_ok=True)
         (tmp_path / "ant" / f"x.{form.lower()}").write_bytes(data)
         found = find_images(tmp_path)
-        report(found, examine(found, 1))
+        report(found, examine(found, 1, hashes=True))

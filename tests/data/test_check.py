@@ -16,7 +16,7 @@ from resnetlab.errors import ResnetlabError
 
 def check(source: Path) -> Report:
     found = find_images(source)
-    return report(found, examine(found, threads=3))
+    return report(found, examine(found, threads=3, hashes=True))
 
 
 def kinds(source: Path) -> dict[str, list[str]]:

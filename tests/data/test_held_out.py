@@ -72,6 +72,17 @@ def test_copies_are_on_one_side_of_each_split(tmp_path: Path) -> None:
     assert Counter(dataset.test.labels.tolist()) == {0: 6, 1: 6}
 
 
+def test_every_class_keeps_training_images(tmp_path: Path) -> None:
+    """Also of many small classes, which cannot all give an image."""
+    labels = np.arange(60).repeat(2)
+    pixels = np.arange(120, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    whole = pixel_dataset("x", (pixels, labels), (pixels, labels), tuple(map(str, range(60))))
+    for count in (6, 59, 60):
+        part = whole.with_validation(count)
+        assert set(part.train.labels.tolist()) == set(range(60))
+        assert len(part.validation.labels) <= count  # type: ignore[union-attr]
+
+
 def test_equal_arrays_are_on_one_side() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8).repeat(2, 0)
     labels = np.arange(80) // 40

@@ -39,6 +39,18 @@ def literal(members: tuple[int, ...]) -> tuple[int, int]:
     return top5, top1
 
 
+def test_each_member_has_its_own_temperature() -> None:
+    logits = torch.tensor([[2.0, 0.0]])
+    members = [
+        Scored(logits, torch.tensor([0]), ("x",), ("a", "b"), {"model": str(t), "temperature": t}) for t in (1.0, 2.0)
+    ]
+    expected = (logits.softmax(1) + (logits / 2).softmax(1)) / 2
+    for order in (members, members[::-1]):
+        together = ensemble(order)
+        torch.testing.assert_close(together.scores.float(), expected)
+        assert together.answers().probabilities[0, 0] == pytest.approx(float(expected[0, 0]), abs=1e-6)
+
+
 def test_scores_are_averaged() -> None:
     found = ensemble(PARTS)
     mean = torch.stack([part.logits.double().softmax(1) for part in PARTS]).mean(0)

@@ -21,6 +21,7 @@ from resnetlab.models.modelfile import Model, load, save
 from resnetlab.models.onnxfile import export_onnx
 from resnetlab.models.trust import Trust, distance, fit_temperature, fit_trust
 from resnetlab.networks.resnet import build
+from resnetlab.tasks.calibration import _features, every
 
 
 def sampled(count: int, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -64,6 +65,20 @@ def test_the_distance_is_that_from_the_fifth_nearest() -> None:
     assert beyond == 1  # 5 % of 30, rounded down
     few = torch.nn.functional.normalize(known[:3], dim=1)
     assert distance(features, few).shape == (30,)  # fewer than five: the farthest
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 3), (8, 3), (7, 5), (64, 25)])
+def test_each_of_so_many_images_is_chosen_over_all_batches(size: int, stride: int) -> None:
+    images = torch.arange(1000).float()[:, None, None, None]
+    chosen = torch.cat(list(every(stride, images.split(size))))
+    assert torch.equal(chosen, images[::stride])
+
+
+def test_a_share_without_images_has_no_features() -> None:
+    network = build("cifar_resnet8-narrow4")
+    network.fc = torch.nn.Identity()  # type: ignore[assignment]
+    assert _features(network, 16, iter(())).shape == (0, 16)
+    assert torch.nn.Linear(16, 3)(_features(network, 16, iter(()))).shape == (0, 3)
 
 
 @pytest.fixture

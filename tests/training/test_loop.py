@@ -137,7 +137,7 @@ def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(
     checkpoint.save(tmp_path, half, metrics_lines=7)
     torch.manual_seed(99)
     state = start(build("cifar_resnet8", num_classes=4), recipe, CPU)
-    assert checkpoint.restore(tmp_path, state) == 7
+    assert checkpoint.restore(tmp_path, state) == checkpoint.Restored(7)
     state, after = run(tiny, recipe, state)
     assert before + after == events
     assert state.warmed_up_at == whole.warmed_up_at
@@ -153,7 +153,9 @@ def test_only_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(t
     tensors = tmp_path / "step-00000006" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:1000])
     fresh = start(network(), RECIPE, CPU)
-    assert checkpoint.restore(tmp_path, fresh) == 4
+    restored = checkpoint.restore(tmp_path, fresh)
+    assert restored.metrics_lines == 4
+    assert "step-00000006: tensors.safetensors was changed" in restored.damaged[0]
     assert fresh.step == 4
     (tmp_path / "step-00000004" / "state.json").write_text("{")
     with pytest.raises(ResnetlabError, match="no checkpoint can be read.*remove"):

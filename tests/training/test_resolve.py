@@ -1,5 +1,6 @@
 """One resolution of a recipe: the same whatever the order and the way of the options."""
 
+import math
 from dataclasses import asdict, replace
 from itertools import permutations
 
@@ -15,6 +16,21 @@ from resnetlab.training.resolve import RecipeOptions, changed_fields, describe, 
 
 def resolved(usual: str, images: int = 4000, *, started: bool = False, **options: object) -> Recipe:
     return resolve(RecipeOptions(**options), usual, images, started).recipe  # type: ignore[arg-type]
+
+
+def test_validation_of_own_images() -> None:
+    asked = lambda images, name, **options: (
+        resolve(RecipeOptions(name=name, **options), "short", images, has_validation=False).recipe
+    )
+    assert asked(1000, "short").validation == 100
+    assert asked(49, "short").validation == 0
+    assert asked(10**6, "short").validation == 5000
+    assert asked(1000, "short", validation=0.0).validation == 0
+    assert asked(50_000, "cifar-45k").validation == 5000  # the recipe's own
+    assert asked(1000, "short", epochs=18, batch_size=90).iterations == 180  # of the 900 that are trained on
+    for value in (math.nan, math.inf, -1.0, 1.5):
+        with pytest.raises(ResnetlabError, match="must be a number of images, or a share"):
+            asked(1000, "short", validation=value)
 
 
 def test_nothing_asked_for_is_the_named_recipe() -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -49,16 +49,20 @@ def as_flags(text: str) -> str:
     return re.sub(r"`([a-z_0-9]+)(=[^`]*)?`", flag, text)
 
 
-def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """Yield the items with a progress bar and the remaining time; without a terminal, with a line every 15 s."""
-    if console.is_terminal:
+def watched(items: Iterable[T], what: str, total: int | None = None, *, aside: bool = False) -> Iterable[T]:
+    """Yield the items with a progress bar and the remaining time; without a terminal, with a line every 15 s.
+
+    `aside` is on standard error, where standard output has results.
+    """
+    shown = Console(stderr=True, quiet=not main_process) if aside else console
+    if shown.is_terminal:
         from rich.progress import track
 
-        return track(items, what, total, console=console, transient=True)
-    return _told(items, what, total)
+        return track(items, what, total, console=shown, transient=True)
+    return _told(items, what, total, complain if aside else say)
 
 
-def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+def _told(items: Iterable[T], what: str, total: int | None, tell: Callable[[str], None]) -> Iterator[T]:
     begun = told = time.monotonic()
     for number, item in enumerate(items, 1):
         yield item
@@ -66,7 +70,7 @@ def _told(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
         if now - told > PLAIN_EVERY_SECONDS:
             told = now
             left = f", {timedelta(seconds=round((now - begun) / number * (total - number)))} left" if total else ""
-            say(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
+            tell(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
 
 
 def at_least_one(*groups: object, **options: int | None) -> None:

@@ -97,6 +97,7 @@ def pack(
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     size: int = 256,
     quality: int = 90,
+    group_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN-OR-PATTERN", help_behavior_hint="")] = None,
     workers: int | None = None,
     on_bad: OnBad | None = None,
 ) -> None:
@@ -107,6 +108,7 @@ def pack(
         out: The folder of the copy: tar shards with the same split, for --data.
         size: Scale shorter sides down to this many pixels; 480 keeps the paper's augmentation unchanged.
         quality: JPEG quality, 1 to 95.
+        group_by: Keep images of one group in one split, where the split is made here; see `resnetlab train`.
         workers: Threads that read and encode. Default: one per core.
         on_bad: At a file that cannot be read: stop, or skip it. Default: name it, go on, and end with status 2.
     """
@@ -119,7 +121,9 @@ def pack(
 
     if is_annotated(source):
         raise ResnetlabError(f"{source} has boxes; pack makes copies of images by class only")
-    dataset = list_images(source)
+    dataset = list_images(source, group_by)
+    if group_by and not dataset.automatic:
+        raise ResnetlabError(f"`group_by={group_by}` takes no effect: {source} has its own split")
     say(dataset.describe())
     total, unreadable = sum(map(len, dataset.splits.values())), 0
     for reason in watched(make_pack(dataset, out, size, quality, workers), "packing", total):
@@ -144,7 +148,7 @@ def _by_class(source: Path, workers: int | None) -> "tuple[Report, int]":
     total = sum(len(files) for by_class in found.splits.values() for files in by_class.values())
     if not total:
         raise ResnetlabError(f"{source} has no images in class folders; expected {LAYOUT}")
-    checked = report(found, watched(examine(found, workers), "decoding", total))
+    checked = report(found, watched(examine(found, workers, hashes=True), "decoding", total))
     splits = list(checked.counts)
     classes = sorted({label for by_class in checked.counts.values() for label in by_class})
     rows = [(label, *(f"{checked.counts[split].get(label, 0):,}" for split in splits)) for label in classes]

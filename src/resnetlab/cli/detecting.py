@@ -92,7 +92,7 @@ def find(
     began = time.perf_counter()
     tell = complain if to.json else say
     each = find_in_files(detectors, paths, settings.workers, None if settings.on_bad == "stop" else skipped)
-    for path, detections in watched(each, "detecting", len(paths)):
+    for path, detections in watched(each, "detecting", len(paths), aside=to.json):
         found[str(path)] = detections
         if to.json:
             print(json_lines.dumps({"image": str(path), "objects": objects(detections, detectors.classes)}))

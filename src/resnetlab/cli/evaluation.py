@@ -201,6 +201,7 @@ def test_classifier(
 def evaluation_of_run(folder: Path, settings: Settings) -> None:
     """Evaluate a finished run on its test images into its folder, unless this was done; in all processes together."""
     from resnetlab.evaluation.certainty import error_in_words
+    from resnetlab.evaluation.scores import SCORES
     from resnetlab.runs.folder import evaluation_folder
     from resnetlab.runs.scores_of_run import score_run
     from resnetlab.runs.settings import choose_device
@@ -208,7 +209,7 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
 
     device = World.here().device(choose_device(settings.device).type)
     with joined(device):
-        if any_of(evaluation_folder(folder).exists(), device):
+        if any_of((evaluation_folder(folder) / SCORES).exists(), device):  # written last
             return
         watch = lambda items, total: watched(items, "evaluating", total)
         found = score_run(folder, "center", settings.device, settings.workers, "skip", watch)

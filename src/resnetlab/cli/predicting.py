@@ -2,6 +2,7 @@
 
 import json as json_lines
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def predict_(
     predicting = _Predicting.of(model, what, settings)
     found, unreadable, began = list[Marked](), list[Unreadable](), time.perf_counter()
     tell = complain if to.json else say
-    for each in watched(predicting.predictions(paths), "predicting", len(paths)):
+    for each in watched(predicting.predictions(paths), "predicting", len(paths), aside=to.json):
         if isinstance(each, Unreadable):
             if settings.on_bad == "stop":
                 raise ResnetlabError(each.reason)
@@ -104,8 +105,9 @@ def predict_(
     for path in tables:
         write_predictions(path, found)
     if what.explain:
-        tell(_explain(predicting, paths, what.explain, settings))
-    counts = {name: sum(each.marks.get(name, False) for each in found) for each in found for name in each.marks}
+        tell(_explain(predicting, paths, what.explain, settings, aside=to.json))
+    counts = Counter(dict.fromkeys(found[0].marks if found else (), 0))
+    counts.update(name for each in found for name, holds in each.marks.items() if holds)
     marks = "".join(f", {count:,} {PHRASES[name]}" for name, count in counts.items())
     places = ", ".join(map(str, (*tables, *([what.sort_into] if what.sort_into else []))))
     speed = f"{seconds:.1f} s, {len(found) / seconds:.1f} images/s ({predicting.about})"
@@ -132,7 +134,7 @@ class _Predicting:
         from resnetlab.inference.predict import predict
         from resnetlab.models.importing import read_model
         from resnetlab.runs.settings import choose_device
-        from resnetlab.tasks.predicting import predict_by_protocol
+        from resnetlab.tasks.views import predict_by_protocol
 
         top, workers = what.top or 5, settings.workers
         on_torch = (what.engine or ("onnxruntime" if path.suffix == ".onnx" else "torch")) == "torch"
@@ -208,7 +210,7 @@ def _find(
     find((model,), images, to, (f"score={LIKELY}",), how)
 
 
-def _explain(predicting: _Predicting, paths: list[Path], folder: Path, how: InferenceSettings) -> str:
+def _explain(predicting: _Predicting, paths: list[Path], folder: Path, how: InferenceSettings, *, aside: bool) -> str:
     """Write a picture for each readable image: the image, and the maps of its likeliest classes. Says how many."""
     import numpy as np
 
@@ -223,7 +225,7 @@ def _explain(predicting: _Predicting, paths: list[Path], folder: Path, how: Infe
     size = how.images_per_batch(device)
     places, made = places_under(folder, paths, ".png"), 0
     batches = read_batches(model.preprocessing.fit, paths, size, how.workers)
-    for batch in watched(batches, "explaining", -(-len(paths) // size)):
+    for batch in watched(batches, "explaining", -(-len(paths) // size), aside=aside):
         read = [(path, pixels) for path, pixels in batch if not isinstance(pixels, str)]
         if not read:
             continue

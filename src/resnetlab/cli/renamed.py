@@ -1,4 +1,4 @@
-"""Options of earlier versions, which are still taken, with a word about their new names."""
+"""Options of earlier versions: they still work, and their new names are printed."""
 
 from collections.abc import Callable, Sequence
 

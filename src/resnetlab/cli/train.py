@@ -32,7 +32,7 @@ class DataOptions:
     """Stop at an unreadable file, or skip and count it. Default: stop."""
     group_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN-OR-PATTERN", help_behavior_hint="")] = None
     """Keep images of one group in one split where splits are made here: a column of the .csv, or a regular expression
-    for a part of the file names, e.g. "^[^_]+". Identical files always stay together."""
+    for a part of the file names, e.g. "([^/_]+)_[^/]*$". Identical files always stay together."""
     folds: int | None = None
     """Cross-validation: train and test so many networks, each tested on another part of the images, and report mean,
     spread and all images together. Default: one network."""
@@ -101,18 +101,18 @@ def train(
     from resnetlab.runs.request import Request, folds_of
 
     asked = Request(
-        folder or data.data,
-        network.task,
-        network.network,
-        network.from_,
-        {**network.given, "narrow": network.narrow},
-        network.detector,
-        recipe,
-        to.seed,
-        to.out,
-        data.on_bad,
-        data.data_dir,
-        data.group_by,
+        data=folder or data.data,
+        task=network.task,
+        network=network.network,
+        start=network.from_,
+        variant={**network.given, "narrow": network.narrow},
+        detector=network.detector,
+        recipe=recipe,
+        seed=to.seed,
+        out=to.out,
+        on_bad=data.on_bad,
+        data_dir=data.data_dir,
+        group_by=data.group_by,
         reads_files=machine.workers is not None,
         device=machine.device,
     )
@@ -171,7 +171,7 @@ def _show(planned: "Planned", settings: Settings) -> None:
 
 
 def _show_folds(root: Path, plans: "list[Planned]", settings: Settings) -> None:
-    """Test the network of each fold on its test images; print and write what comes of all of them."""
+    """Test the network of each fold on its test images; print and write the results of all folds together."""
     from resnetlab.cli import evaluation
 
     for planned in plans:
@@ -179,4 +179,4 @@ def _show_folds(root: Path, plans: "list[Planned]", settings: Settings) -> None:
     if main_process:
         say(evaluation.write_folds(root, [planned.folder for planned in plans]))
         say(f"Numbers, confusion matrix, tables and the most confident mistakes of all folds: {root / 'evaluation'}")
-        say(f"Next: resnetlab train {plans[0].spec.data.name}, which makes one network for use, of the same options")
+        say(f"Next: resnetlab train {plans[0].spec.data.name} with the same options trains the network to use")

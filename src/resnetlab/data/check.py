@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -19,12 +20,13 @@ from resnetlab.data.dataset import File
 from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
 from resnetlab.data.held_out import Unit
-from resnetlab.data.near import alike_looks, look
+from resnetlab.data.near import perceptual_hash, similar_hashes
 from resnetlab.data.preprocessing import check_pixels, decoding, is_image, open_image
 from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
 
 SIDEWAYS = 5, 6, 7, 8  # EXIF orientations that exchange width and height
+MOST_COMPARED = 200_000  # files, for similar images
 UNBALANCED = 10  # ratio of the largest to the smallest class
 MODES = {"L": "grey", "LA": "grey", "1": "grey", "CMYK": "CMYK", "YCCK": "CMYK", "P": "palette", "PA": "palette"}
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
@@ -34,7 +36,7 @@ SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP"
 class Seen:
     """One image file: split, class, hash of its content, its upright size if it is readable, and its problems.
 
-    `look` is its perceptual hash; see `near.look`.
+    `hash` is its perceptual hash; see `near.perceptual_hash`.
     """
 
     split: str | None
@@ -43,7 +45,7 @@ class Seen:
     digest: bytes = b""
     size: tuple[int, int] | None = None
     findings: tuple[Finding, ...] = ()
-    look: int | None = None
+    hash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Report:
         return all(finding.weight == "note" for finding in self.findings)
 
 
-def examine(found: Found, threads: int | None = None) -> Iterator[Seen]:
-    """Decode every image file completely, in order, with a pool of threads."""
+def examine(found: Found, threads: int | None = None, *, hashes: bool = False) -> Iterator[Seen]:
+    """Decode every image file completely, in order, with a pool of threads; with `hashes`, find how it looks."""
     files = (
         (split, label, file)
         for split, by_class in found.splits.items()
@@ -69,7 +71,7 @@ def examine(found: Found, threads: int | None = None) -> Iterator[Seen]:
         for file in files
     )
     threads = threads or os.cpu_count() or 1
-    return in_order(_examine, files, threads, 8 * threads)
+    return in_order(partial(_examine, hashes=hashes), files, threads, 8 * threads)
 
 
 def report(found: Found, seen: Iterable[Seen]) -> Report:
@@ -101,7 +103,7 @@ def shorter_sides(seen: Iterable[Seen]) -> tuple[int, float, int] | None:
     return (min(sides), float(median(sides)), max(sides)) if sides else None
 
 
-def _examine(place: tuple[str | None, str, File]) -> Seen:
+def _examine(place: tuple[str | None, str, File], hashes: bool) -> Seen:
     split, label, file = place
     name = file.name
     try:
@@ -128,7 +130,7 @@ def _examine(place: tuple[str | None, str, File]) -> Seen:
         return Seen(split, label, file, digest, findings=(Finding("damaged", name, _reason(error, name)),))
     if damage:
         findings.append(Finding("damaged", name, damage))
-    return Seen(split, label, file, digest, size, tuple(findings), look(image))
+    return Seen(split, label, file, digest, size, tuple(findings), perceptual_hash(image) if hashes else None)
 
 
 def _reason(error: ResnetlabError, name: str) -> str:
@@ -205,11 +207,14 @@ def duplicates(seen: Iterable[Seen]) -> Iterator[Finding]:
 
 
 def near_duplicates(seen: Iterable[Seen]) -> Iterator[Finding]:
-    """Files that look nearly the same, of which those of the same content count as one."""
-    different = {each.digest: each for each in reversed(list(seen)) if each.look is not None}
+    """Files that look nearly the same, of which those of the same content count as one; not of very many files."""
+    seen = list(seen)
+    if len(seen) > MOST_COMPARED:
+        return
+    different = {each.digest: each for each in reversed(seen) if each.hash is not None}
     shown = list(different.values())[::-1]
     groups: dict[Unit, list[Seen]] = defaultdict(list)
-    for each, unit in zip(shown, alike_looks(np.array([each.look for each in shown], np.uint64)), strict=True):
+    for each, unit in zip(shown, similar_hashes(np.array([each.hash for each in shown], np.uint64)), strict=True):
         groups[unit].append(each)
     for group in groups.values():
         if len(group) > 1:

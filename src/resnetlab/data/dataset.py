@@ -266,10 +266,15 @@ class Dataset:
         one_each = self.train.labels.ndim == 1
         labels = self.train.labels if one_each else torch.zeros(len(self.train), dtype=torch.int64)
         order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu")).tolist()
-        quota = shares(labels, count)
+        sizes = torch.bincount(labels).tolist()
+        quota = [min(share, max(0, size - 1)) for share, size in zip(shares(labels, count), sizes, strict=True)]
         held = torch.tensor(hold_out(order, labels.tolist(), self.train.units(), quota))
-        wanted = {label for label, size in enumerate(torch.bincount(labels).tolist()) if quota[label] < size}
-        if gone := wanted - set(labels[~held].tolist()):
+        if not held.any():
+            raise ResnetlabError(
+                f"cannot set {count} images apart for validation: each class of {self.name} needs its images for "
+                "training; leave validation out"
+            )
+        if gone := set(labels.tolist()) - set(labels[~held].tolist()):
             raise ResnetlabError(
                 f"cannot set {count} images apart for validation: no other images of {self.classes[min(gone)]} would "
                 f"be left in {self.name} for training; identical images and groups stay together"

@@ -29,7 +29,7 @@ def folded(dataset: Dataset, which: Fold) -> Dataset:
     every = joined([dataset.train, dataset.test]) if dataset.automatic else dataset.train
     labels, units = every.labels.numpy(), np.array(every.units())
     for k, name in enumerate(dataset.classes):
-        if (different := len(np.unique(units[labels == k]))) < of:
+        if 0 < (different := len(np.unique(units[labels == k]))) < of:
             raise ResnetlabError(
                 f"{dataset.name}: class {name} has {different} images or groups that differ, too few for {of} folds"
             )

@@ -15,13 +15,13 @@ different photographs of one kind in more than 10 (tests/data/test_near.py)."""
 SIDE = 64  # pixels; the hash is of 32
 
 
-def look(image: Image.Image) -> int:
+def perceptual_hash(image: Image.Image) -> int:
     """The perceptual hash of an image (pHash by imagehash): the signs of the lowest frequencies, 64 bits."""
     grey, factor = image.convert("L"), min(image.size) // SIDE
     return int(str(imagehash.phash(grey.reduce(factor) if factor > 1 else grey)), 16)
 
 
-def alike_looks(hashes: UInt64[np.ndarray, "n"], within: int = WITHIN) -> list[Unit]:
+def similar_hashes(hashes: UInt64[np.ndarray, "n"], within: int = WITHIN) -> list[Unit]:
     """The unit of each hash: hashes that differ in `within` bits at most, directly or through others, are one unit.
 
     Two such hashes are equal in one of `within + 1` bands of their bits, so only those are compared.

@@ -47,6 +47,7 @@ def ensemble(parts: Sequence[Scored]) -> Scored:
     total = sum((other.scores for other in others), first.scores)
     members = [part.about for part in parts]
     about = {**first.about, "protocol": f"ensemble of {len(parts)}", "members": members}
+    about.pop("temperature", None)  # each member's scores are with its own
     return Scored(_logits(total, len(parts)), first.labels, first.names, first.classes, about)
 
 

@@ -1,7 +1,7 @@
 """A model tested on a data set by a protocol: images as its file says, labels by the names of classes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,8 @@ def images_for(
     Raises:
         ResnetlabError: they cannot be read, have no such split, or do not fit the model.
     """
-    path, fit, trained_on = Path(source), model.fit, model.provenance.get("data", {})
-    where = DataSource(source, data_dir)
-    if trained_on.get("name") == where.stem:  # the same images are held out as in training
-        where = where.divided_as(trained_on)
+    path, fit = Path(source), model.fit
+    where = _as_in_training(DataSource(source, data_dir), model)
     if is_listed(path):
         found = find_images(path, where.group_by)
         if split is None:
@@ -160,6 +158,21 @@ def _chosen(dataset: Dataset, split: SplitName) -> Split:
     if split not in splits:
         raise ResnetlabError(f"{dataset.name} has no validation images; take `split=test`, train or all")
     return splits[split]
+
+
+def _as_in_training(source: DataSource, model: Model | OnnxModel) -> DataSource:
+    """The source, divided as in training if it is the training data, by its name or, if moved, by its content."""
+    trained_on, recipe = model.provenance.get("data", {}), model.provenance.get("recipe", {})
+    divided = source.divided_as(trained_on)
+    if divided == source or trained_on.get("name") == source.stem:
+        return divided
+    resident = recipe.get("crop", "padded") == "padded"
+    same_pixels = replace(divided, image_size=model.fit.crop[0] if resident else None, on_bad="skip")
+    try:
+        is_the_same = same_pixels.load(resident).fingerprint() == trained_on.get("fingerprint")
+    except ResnetlabError:  # e.g. names that the pattern of the groups does not match
+        return source
+    return divided if is_the_same else source
 
 
 def _refuse_other_sizes(dataset: Dataset, fit: Fit) -> None:

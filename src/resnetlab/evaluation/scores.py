@@ -48,7 +48,7 @@ class Scored:
     @property
     def scores(self) -> Float64[Tensor, "n classes"]:
         """Softmax scores, averaged over the views."""
-        return self.logits.double().softmax(1)
+        return (self.logits.double() / self.temperature).softmax(1)
 
     def ordered(self, order: Sequence[int]) -> "Scored":
         """The images of these numbers, in this order."""

@@ -23,7 +23,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, limit_of, read_onnx
-from resnetlab.models.trust import Judged
+from resnetlab.models.trust import Calibrated
 from resnetlab.networks.inference import fold_batch_norm, fused
 
 Run = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n outputs"]]
@@ -103,15 +103,15 @@ def torch_engine(
         network = fused(model.network)
     else:
         network = fold_batch_norm(model.network).to(device, dtype).to(memory_format=torch.channels_last)
-    judged = Judged(network, model.trust).to(device)
+    calibrated = Calibrated(network, model.trust).to(device)
     preprocessing = model.preprocessing.to(device)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             images = preprocessing(torch.from_numpy(pixels).to(device, non_blocking=True))
             if features:
-                return _on_cpu(judged.network(images.to(dtype)))
-            logits, distance = judged(images.to(dtype))
+                return _on_cpu(calibrated.network(images.to(dtype)))
+            logits, distance = calibrated(images.to(dtype))
             return _on_cpu(logits if distance is None else torch.cat([logits.float(), distance[:, None]], 1))
 
     return run

@@ -97,9 +97,13 @@ def predict(
         ResnetlabError: the model cannot be opened, or an array is not the pixels of an image.
     """
     engine = model if isinstance(model, Engine) else open_engine(model)
-    is_one = isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
-    several: Iterable[AnyImage] = [images] if is_one else images  # type: ignore[list-item, assignment]
+    several: Iterable[AnyImage] = [images] if is_single(images) else images  # type: ignore[list-item, assignment]
     return _predictions(engine, score(engine, map(_source, several), batch_size, workers), top)
+
+
+def is_single(images: object) -> bool:
+    """Whether it is one image, and not several."""
+    return isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
 
 
 def score(

@@ -21,7 +21,7 @@ from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.modelfile import FORMAT, Model, origin_of
-from resnetlab.models.trust import Judged
+from resnetlab.models.trust import Calibrated
 from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.inference import fold_batch_norm
 
@@ -61,7 +61,7 @@ class Deployed(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.network = Judged(fold_batch_norm(model.network), model.trust)
+        self.network = Calibrated(fold_batch_norm(model.network), model.trust)
         self.register_buffer("mean", model.preprocessing.mean)
         self.register_buffer("std", model.preprocessing.std)
 

@@ -91,7 +91,7 @@ def fit_trust(
     return replace(trust, limit=float(limit))
 
 
-class Judged(nn.Module):
+class Calibrated(nn.Module):
     """A network without its last layer, and what follows: calibrated logits, the distance if features are kept."""
 
     known: Tensor | None

@@ -76,24 +76,40 @@ class Sorter:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise ResnetlabError(f"{folder} is a file or holds files; give a new folder with `sort_into`")
         self.folder, self.copies = folder, copies
+        self._folders: dict[str, str] = {}
         self.places: Mapping[Path, Path] = {
-            path: place.with_name(place.stem + path.suffix) for path, place in places_under(Path(), paths, "").items()
+            path: place.with_name(place.name + path.suffix) for path, place in places_under(Path(), paths, "").items()
         }
+
+    def _free(self, label: str) -> str:
+        """A folder for a class that no other class and no mark has."""
+        taken = {name.casefold() for name in (UNSURE, UNFAMILIAR, *self._folders.values())}
+        name, number = folder_name(label), 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{folder_name(label)}-{number}"
+        return name
 
     def add(self, found: Marked) -> None:
         """Put one image into its folder."""
         path = found.prediction.path
         assert path is not None  # noqa: S101 -- files have one
         marked = next((name for name, holds in found.marks.items() if holds), None)
-        target = self.folder / (marked or folder_name(found.prediction.classes[0])) / self.places[path]
+        label = found.prediction.classes[0]
+        if not marked and label not in self._folders:
+            self._folders[label] = self._free(label)
+        target = self.folder / (marked or self._folders[label]) / self.places[path]
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.copies:
             with replacing(target) as temporary:
                 shutil.copy2(path, temporary)
         else:
-            target.symlink_to(path.resolve())
+            try:
+                target.symlink_to(path.resolve())
+            except OSError as error:
+                raise ResnetlabError(f"{target} cannot be a link ({error}); use `copy`") from None
 
 
 def folder_name(label: str) -> str:
     """A class name as the name of one folder."""
-    return re.sub(r"[/\\:\0]", "_", label).lstrip(".") or "_"
+    return re.sub(r'[/\\:\0<>"|?*]', "_", label).strip(". ") or "_"

@@ -105,16 +105,25 @@ class RunFolder:
         """The result of a finished run."""
         return read_result(self.path)
 
-    def resume(self, state: State) -> None:
-        """Restore the last checkpoint into a new state, and drop metrics that were written after it."""
-        self._lines = checkpoint.restore(self.path / "checkpoints", state)
-        self._saved_step = state.step
+    def resume(self, state: State) -> list[str]:
+        """Restore the last sound checkpoint into a new state, and drop metrics that were written after it.
+
+        Returns what is to be said of damaged checkpoints and lost metrics.
+        """
+        iterations = int(self.config["recipe"]["iterations"])
+        restored = checkpoint.restore(self.path / "checkpoints", state, iterations)
+        self._lines, self._saved_step = restored.metrics_lines, state.step
+        messages = [f"{problem}; the checkpoint before it is used" for problem in restored.damaged]
         if not self.writes:
-            return
+            return messages
         metrics = self.path / "metrics.jsonl"
         kept = read_json_lines(metrics)[: self._lines]
+        if (lost := self._lines - len(kept)) > 0:
+            messages.append(f"{metrics} has lost {lost:,} of its lines, so the curves lack these points")
+            self._lines = len(kept)
         with replacing(metrics) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        return messages
 
     def add_metrics(self, line: Line) -> None:
         """Append a line to the metrics."""
@@ -296,6 +305,8 @@ def _with_defaults(found: Line, asked: Line) -> Line:
     said = {"recipe": asdict(Recipe()), "network": network, "task": CLASSIFICATION.description}
     defaults = json.loads(json.dumps(said))
     found = {"task": defaults["task"]} | found
+    if found.get("recipe", {}).get("name") == "modern" and "mixup" not in found["recipe"]:
+        found = found | {"recipe": found["recipe"] | {"name": "modern-short"}}  # its name in earlier versions
     for part in defaults.keys() & found.keys() & asked.keys():
         added = {key: value for key, value in defaults[part].items() if key in asked[part]}
         found = found | {part: added | found[part]}

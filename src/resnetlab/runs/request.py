@@ -1,6 +1,6 @@
 """From what a user asks for to a run: the defaults, stated; the same for the command line and for Python."""
 
-import glob
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.published import located, published
 from resnetlab.models.starting import architecture_of
 from resnetlab.networks.architecture import parse
-from resnetlab.runs.folder import ENDED, read_result
+from resnetlab.runs.folder import ENDED, is_started, read_result
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.spec import RunSpec, default_recipe, network_of
 from resnetlab.tasks.named import task_named
@@ -94,8 +94,9 @@ def plan(asked: Request) -> Planned:
         )
     spec = RunSpec(network, source, resolved.recipe, asked.seed, weights, made)
     place = asked.out or Path("runs") / spec.folder_name
-    said = describe(spec.recipe, len(dataset.train), dataset.image_shape)
-    held = spec.recipe.validation
+    chosen = spec.chosen(dataset)
+    held = len(chosen.validation or ()) if spec.recipe.validation else 0
+    described = describe(spec.recipe, len(chosen.train), dataset.image_shape)
     apart = f"{held:,} training images are held out for validation; `validation=0` trains on all"
     resolved_notes = (*resolved.notes, *([apart] if held else []))
     notes = (note[0].upper() + note[1:] for note in (*why, *resolved_notes))
@@ -103,19 +104,20 @@ def plan(asked: Request) -> Planned:
         dataset.describe(),
         *notes,
         *_finished_before(spec, place),
-        f"{network.title}, {said}: {place}",
+        f"{network.title}, {described}: {place}",
         made.about,
     )
     return Planned(spec, place, dataset, tuple(filter(None, about)))
 
 
 def _finished_before(spec: RunSpec, place: Path) -> tuple[str, ...]:
-    """A word about a finished run of the same kind and another length, which this one does not continue."""
-    steps = f"-{spec.recipe.iterations}-"
-    pattern = "-*-".join(glob.escape(part) for part in spec.folder_name.rsplit(steps, 1))
-    if place.exists() or place.name != spec.folder_name:
+    """A message if a run of the same kind and another length is finished, which this one does not continue."""
+    before, _, after = spec.folder_name.rpartition(f"-{spec.recipe.iterations}-")
+    if place.exists() or place.name != spec.folder_name or not place.parent.is_dir():
         return ()
-    found = [path for path in sorted(place.parent.glob(pattern)) if read_result(path) is not None]
+    same = re.compile(rf"{re.escape(before)}-\d+-{re.escape(after)}")
+    candidates = (path for path in sorted(place.parent.iterdir()) if same.fullmatch(path.name))
+    found = [path for path in candidates if read_result(path) is not None]
     return tuple(
         f"{path} is finished, and {ENDED}: this run begins anew (`from={path}` would start from its weights)"
         for path in found[:1]
@@ -163,4 +165,6 @@ def folds_of(asked: Request, count: int) -> tuple[Path, list[Request]]:
     spec = plan(replace(asked, fold=(1, count))).spec
     whole = replace(spec, data=replace(spec.data, fold=None))
     root = asked.out or Path("runs") / f"{whole.folder_name}-{count}folds"
+    if is_started(root):
+        raise ResnetlabError(f"{root} holds a single run; give another folder for the folds with `out`")
     return root, [replace(asked, fold=(k, count), out=root / f"fold{k}") for k in range(1, count + 1)]

@@ -16,6 +16,7 @@ from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.files import replacing
+from resnetlab.models.modelfile import is_ours
 from resnetlab.networks.recompute import recomputed
 from resnetlab.runs.folder import Line, RunFolder, read_curve, read_settings
 from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
@@ -59,21 +60,27 @@ def run(
     with ExitStack() as stack:
         record = stack.enter_context(_opened(spec, folder, config, settings))
         wish = wish or stack.enter_context(on_request())
-        if record.result is None:
-            yield from _run(spec, dataset, record, wish)
-        else:
+        if record.result is not None and is_ours(record.model_file()):
             yield _progress(spec, folder, spec.recipe.iterations)
+            return
+        if record.result is not None:
+            again = "the model file is missing or damaged; it is made again from the last checkpoint"
+            yield replace(_progress(spec, folder, 0), message=again)
+        yield from _run(spec, dataset, record, wish)
 
 
 def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iterator[Progress]:
     """Begin or resume, train with reports and checkpoints, test, record."""
     began = _begin(spec, dataset, record)
     state, recipe = began.state, spec.recipe
-    record.resume(state)
+    said = record.resume(state)
     wait_for_all()
     points = read_curve(record.path)
     record.log("start", step=state.step, command=shlex.join(sys.argv), **environment(began.device))
     progress = _progress(spec, record.path, state.step)
+    for message in said:
+        record.log("damaged", message=message)
+        yield replace(progress, message=message)
     yield replace(progress, message=f"continues from step {state.step:,}" if state.step else began.message)
 
     batches = _batches(spec, dataset, record, began)

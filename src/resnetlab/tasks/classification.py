@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from resnetlab.data.dataset import Dataset
 from resnetlab.devices import widened, widest
 from resnetlab.evaluation.metrics import errors
+from resnetlab.tasks.calibration import add_trust
 from resnetlab.tasks.task import Metric, Task
-from resnetlab.tasks.trust import add_trust
 from resnetlab.training.recipe import Recipe
 
 

@@ -62,8 +62,9 @@ class RecipeOptions:
     weight_decay: float | None = None
     """Default: the recipe's, e.g. 0.0001 for finetune."""
     validation: float | None = None
-    """Training images to hold out for validation, as a number or a share such as 0.2. Default: none; for image
-    files of your own without validation images 0.1, at most 5,000, with finetune, modern-short and short."""
+    """Training images to hold out for validation, as a number, or a share below 1 such as 0.2. Default: none; of 50
+    or more image files of your own, without validation images, 0.1 with finetune, modern-short and short (5,000 at
+    most)."""
     patience: int | None = None
     """End training after this many reports without a better validation error. Default: never."""
     precision: Precision | None = None
@@ -107,10 +108,9 @@ def resolve(
     said = _fields(asked)
     if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
         said["validation"] = _held_out(float(held), images)
-    elif not has_validation and images >= ENOUGH:
-        share = VALIDATION_SHARES.get(asked.name or default, 0)
+    elif not has_validation and images >= ENOUGH and (share := VALIDATION_SHARES.get(asked.name or default)):
         said["validation"] = min(round(share * images), MOST_VALIDATION)
-    images = said.get("images") or images
+    images = said.get("images") or max(1, images - said.get("validation", 0))
     base = named_recipe(asked.name or default)
     iterations = _one_of("iterations", asked.iterations, said.pop("iterations", None))
     if asked.epochs is not None and iterations is not None:
@@ -255,7 +255,7 @@ def _held_out(asked: float, images: int) -> int:
     """
     if 0 < asked < 1:
         return max(1, round(asked * images))
-    if asked < 0 or asked != int(asked):
+    if not math.isfinite(asked) or asked < 0 or asked != int(asked):
         raise ResnetlabError(f"`validation={asked:g}`: it must be a number of images, or a share between 0 and 1")
     return int(asked)
 

@@ -65,9 +65,10 @@ def _split(source: Path, by_class: dict[str, list[File]]) -> tuple[dict[str, lis
     quota = [max(1, round(TEST_SHARE * len(files))) for files in by_class.values()]
     of = together.units()
     held = hold_out(order, labels, of, quota)
+    names = list(by_class)
     parts: tuple[dict[str, list[File]], dict[str, list[File]]] = ({}, {})
     for file, label, tested in sorted(zip(together.files, labels, held, strict=True), key=lambda each: each[0].name):
-        parts[tested].setdefault(list(by_class)[label], []).append(file)
+        parts[tested].setdefault(names[label], []).append(file)
     for name, files in by_class.items():
         if not all(name in part for part in parts):
             raise ResnetlabError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from resnetlab.models.modelfile import load, save
 from resnetlab.models.trust import KNOWN, fit_trust
-from resnetlab.training.batches import Batches
+from resnetlab.training.batches import CALIBRATED_ON, Batches
 from resnetlab.training.distributed import World, collected
 
 
@@ -25,9 +25,9 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     model = load(file)
     network = model.network.to(device).to(memory_format=torch.channels_last)
     last, network.fc = network.fc, nn.Identity()  # type: ignore[assignment]
-    stride = max(1, -(-images // KNOWN))
-    mine_of_all = _features(network, (some[::stride] for some in batches.calibration()))
-    known = torch.unique(collected(mine_of_all), dim=0)  # with synchronised layers all processes have all images
+    stride = max(1, -(-min(images, CALIBRATED_ON) // KNOWN))
+    mine_of_all = _features(network, last.in_features, every(stride, batches.calibration()))
+    known = torch.unique(collected(mine_of_all), dim=0)[:KNOWN]  # with synchronised layers all processes have all
     labels: list[Tensor] = []
 
     def tested() -> Iterator[Tensor]:
@@ -35,7 +35,7 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
             labels.append(truth)
             yield pixels
 
-    mine = _features(network, tested())
+    mine = _features(network, last.in_features, tested())
     with torch.inference_mode():
         logits = collected(last(mine))
     truth, features = (
@@ -52,9 +52,19 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images"
 
 
-def _features(network: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> Float[Tensor, "n features"]:
-    """The input of the last layer."""
+def every(stride: int, batches: Iterable[Float[Tensor, "n c h w"]]) -> Iterator[Float[Tensor, "m c h w"]]:
+    """Each `stride`-th image, counted over the batches."""
+    begin = 0
+    for images in batches:
+        yield images[begin::stride]
+        begin = (begin - len(images)) % stride
+
+
+def _features(
+    network: nn.Module, width: int, batches: Iterable[Float[Tensor, "n c h w"]]
+) -> Float[Tensor, "n {width}"]:
+    """The input of the last layer, of `width` numbers an image."""
     device = next(network.parameters()).device
     with torch.inference_mode():
         found = [network(images).flatten(1) for images in batches if len(images)]
-    return torch.cat(found) if found else torch.zeros(0, 1, device=device)
+    return torch.cat(found) if found else torch.zeros(0, width, device=device)
