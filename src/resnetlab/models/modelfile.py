@@ -184,7 +184,7 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
         return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options"), trust))
     except ResnetlabError as error:
         raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ResnetlabError(f"the metadata of {file} are damaged: {error!r}") from error
 
 
@@ -195,7 +195,7 @@ def task_of(path: Path) -> str:
         with safe_open(file, "pt") as content:
             header = json.loads((content.metadata() or {}).get("resnetlab", "{}"))
         return str(header.get("task", CLASSIFICATION))
-    except (OSError, SafetensorError, ValueError, AttributeError):
+    except (OSError, SafetensorError, ValueError, AttributeError, RecursionError):
         return CLASSIFICATION
 
 

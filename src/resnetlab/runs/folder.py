@@ -266,7 +266,7 @@ def _read_json(path: Path) -> Line:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise ResnetlabError(f"{path.parent} is not a run folder: it has no {path.name}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResnetlabError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise ResnetlabError(f"{path} is damaged: it is not a JSON object")

@@ -1,0 +1,85 @@
+"""Damaged files of a run: a message and the checkpoint before, or one error that names the file."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import resnetlab
+from resnetlab.models.modelfile import load
+
+Command = Callable[..., int]
+TRAIN = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "20", "--out", "run")
+TRAIN += ("--set", "report_every=10")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = {"network": "cifar_resnet8-narrow4", "iterations": 20, "set": {"report_every": 10}}
+    resnetlab.train("digits", out=folder, progress=False, **options)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture
+def run(command: Command, trained: Path) -> Path:
+    shutil.copytree(trained, "run")
+    return Path("run")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_lost_model_file_is_made_again(
+    command: Command, run: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {key: value.clone() for key, value in load(run).network.state_dict().items()}
+    file = run / "model.safetensors"
+    file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:50])
+    assert command(*TRAIN) == 0
+    assert (
+        "the model file is missing or damaged; it is made again from the last checkpoint" in capsys.readouterr().out
+    )
+    after = load(run).network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert command(*TRAIN) == 0
+    assert "made again" not in capsys.readouterr().out
+
+
+def test_lost_points_of_the_curves_are_told(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "result.json").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text(lines[0])
+    assert command(*TRAIN) == 0
+    assert f"has lost {len(lines) - 1} of its lines, so the curves lack these points" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_told(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "result.json").unlink()
+    newest, *older = sorted((run / "checkpoints").iterdir(), reverse=True)
+    data = bytearray((newest / "tensors.safetensors").read_bytes())
+    data[-50] ^= 4
+    (newest / "tensors.safetensors").write_bytes(data)
+    status = command(*TRAIN)
+    shown = capsys.readouterr()
+    if older:
+        assert status == 0
+        assert "tensors.safetensors was changed" in shown.out
+    else:
+        assert status == 2
+        assert "no checkpoint can be read" in shown.err
+
+
+@pytest.mark.parametrize("name", ["config.json", "execution.json", "result.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", [b"{\n", b"[]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
+def test_damaged_files_end_in_one_error(
+    command: Command, run: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / name).write_bytes(content)
+    for words in (TRAIN, ("evaluate", "run")):
+        status = command(*words)
+        error = capsys.readouterr().err
+        assert status in (0, 2)
+        if status:
+            assert error.startswith("error: ")
+            assert name in error
