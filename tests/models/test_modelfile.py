@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 import resnetlab
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.models.modelfile import Model, load, save
+from resnetlab.models.modelfile import KNOWN, MEAN, STD, Model, load, save
 from resnetlab.networks.resnet import build
 
 
@@ -77,6 +78,9 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+TRUST = {"temperature": 1.5, "validation_images": 9, "limit": 0.1}
+
+
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
@@ -90,6 +94,33 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
         (lambda header, tensors: tensors.update({"fc.bias": torch.zeros(4)}), "fc.bias [4], expected [3]"),
         (lambda header, tensors: tensors.update({"fc.bias": torch.full((3,), torch.nan)}), "not a number"),
         (lambda header, tensors: tensors.pop("preprocessing.mean"), "damaged"),
+        (lambda header, tensors: tensors.update({MEAN: torch.full((3, 1, 1), torch.nan)}), "values that cannot be"),
+        (lambda header, tensors: tensors.update({MEAN: torch.zeros(3)}), "the mean of the preprocessing is"),
+        (lambda header, tensors: tensors.update({MEAN: torch.zeros(3, 5, 5)}), "expected floating-point numbers"),
+        (lambda header, tensors: tensors.update({STD: torch.zeros(3, 1, 1)}), "values that cannot be"),
+        (lambda header, tensors: tensors.update({STD: torch.ones(1, 1, 1)}), "the std of the preprocessing is"),
+        (lambda header, tensors: tensors.update({STD: torch.ones(3, 1, 1).int()}), "the std of the preprocessing is"),
+        (lambda header, tensors: header["architecture"].update(blocks=[2, 5000, 2]), "at most 5,000"),
+        (lambda header, tensors: header["architecture"].update(blocks=[2, 1e30, 2]), "whole numbers"),
+        (lambda header, tensors: header["architecture"].update(narrow=0), "'narrow' is 0"),
+        (lambda header, tensors: header["architecture"].update(stem="lens"), "'stem' is 'lens'"),
+        (lambda header, tensors: header["architecture"].update(num_classes=10**9), "at most 1,000,000"),
+        (lambda header, tensors: header["preprocessing"].update(crop=[1e30, 8]), "whole numbers of pixels"),
+        (lambda header, tensors: header["preprocessing"].update(crop=[0, 8]), "whole numbers of pixels"),
+        (lambda header, tensors: header["preprocessing"].update(resize=[math.nan, 8]), "whole numbers of pixels"),
+        (lambda header, tensors: header["preprocessing"].update(resize=[8]), "damaged"),
+        (
+            lambda header, tensors: header["preprocessing"].update(interpolation="best"),
+            "unknown interpolation 'best'",
+        ),
+        (lambda header, tensors: header.update(classes=[1, 2, 3]), "class names are not texts"),
+        (lambda header, tensors: header.update(provenance=[]), "provenance is not an object"),
+        (lambda header, tensors: header.update(trust={"temperature": "x"}), "damaged"),
+        (lambda header, tensors: header.update(trust=TRUST | {"temperature": 0.0}), "cannot be"),
+        (lambda header, tensors: header.update(trust=TRUST | {"temperature": math.nan}), "cannot be"),
+        (lambda header, tensors: (header.update(trust=TRUST), tensors.update({KNOWN: torch.ones(4)})), "cannot be"),
+        (lambda header, tensors: (header.update(trust=TRUST), tensors.update({KNOWN: torch.ones(4, 7)})), "64"),
+        (lambda header, tensors: tensors.update({"bn1.running_var": torch.full((16,), torch.inf)}), "infinite"),
     ],
 )
 def test_damaged_models(tmp_path: Path, change, hint: str) -> None:

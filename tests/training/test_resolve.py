@@ -182,10 +182,10 @@ def test_normalisation_is_that_of_the_weights_to_start_from() -> None:
         ("batch_size=0", "at least 1"),
         ("flip=maybe", "yes or no"),
         ("learning_rate=-1", "more than 0"),
-        ("learning_rate=nan", "more than 0"),
+        ("learning_rate=nan", "finite"),
         ("drops=3,1", "ascending"),
         ("mixup=-1", "at least 0"),
-        ("cutmix=nan", "at least 0"),
+        ("cutmix=nan", "finite"),
         ("erasing=1.5", "from 0 to 1"),
         ("repeats=0", "at least 1"),
         ("augment=much", "none or trivial"),
@@ -265,3 +265,20 @@ def test_what_will_be_used_is_said() -> None:
     assert "0.01 until the training error is below 80 %" in small
     notes = resolve(RecipeOptions(batch_size=64), "cifar", 4000).notes
     assert notes == ("batches of 64 images in place of 128: learning rate 0.05 in place of 0.1",)
+
+
+NUMERIC = {
+    name: value for name, value in vars(Recipe()).items() if type(value) in (int, float) or name == "warmup_rate"
+}
+IMPOSSIBLE = [
+    (name, value)
+    for name, usual in NUMERIC.items()
+    for value in ((-1, 10**23) if type(usual) is int else (math.nan, math.inf, -math.inf, -1.0))
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_no_number_is_impossible(name: str, value: float) -> None:
+    """Not a number, infinite, below 0 or absurdly large: each field refuses them by its name."""
+    with pytest.raises(ResnetlabError, match=f"recipe field {name} is "):
+        replace(Recipe(), **{name: value})

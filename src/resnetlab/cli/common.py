@@ -73,8 +73,12 @@ def _told(items: Iterable[T], what: str, total: int | None, tell: Callable[[str]
             tell(f"{what}: {number:,}" + (f" of {total:,}" if total else "") + left)
 
 
+MOST = {"threads": 4096, "workers": 4096, "image_size": 16_384, "narrow": 1024, "folds": 1000}
+"""The largest values of some counts; of others 10^12."""
+
+
 def at_least_one(*groups: object, **options: int | None) -> None:
-    """Refuse counts below 1: options, and every whole number in dataclasses of options.
+    """Refuse counts below 1, or impossibly large: options, and every whole number in dataclasses of options.
 
     Raises:
         ResnetlabError: names the option.
@@ -82,6 +86,8 @@ def at_least_one(*groups: object, **options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < 1:
             raise ResnetlabError(f"`{name}={value}`: it must be at least 1")
+        if value is not None and value > (most := MOST.get(name, 10**12)):
+            raise ResnetlabError(f"`{name}={value}`: it must be at most {most:,}")
     for group in groups:
         found = vars(group)
         at_least_one(*filter(is_dataclass, found.values()), **{k: v for k, v in found.items() if type(v) is int})

@@ -121,7 +121,16 @@ class Fit:
         if mode not in get_args(Mode) or (low, high) != (0, 1):
             raise ResnetlabError(f"its pixels are {mode} from {low} to {high}; expected RGB or L from 0 to 1")
         (height, width), (rows, columns) = said["resize"], said["crop"]
-        return cls((height, width), (rows, columns), said["interpolation"], mode, said.get("longest"))
+        longest, interpolation = said.get("longest"), said["interpolation"]
+        for side in (height, width, rows, columns, *([] if longest is None else [longest])):
+            if type(side) is not int or not 1 <= side <= LONGEST_SIDE:
+                raise ResnetlabError(
+                    f"images cannot be resized to {said['resize']} and cropped to {said['crop']}; sizes are whole "
+                    f"numbers of pixels from 1 to {LONGEST_SIDE:,}"
+                )
+        if interpolation not in get_args(Interpolation):
+            raise ResnetlabError(f"unknown interpolation {interpolation!r}; expected {get_args(Interpolation)}")
+        return cls((height, width), (rows, columns), interpolation, mode, longest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +145,30 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scaled", bool((self.std != 1).any()))
+
+    @classmethod
+    def checked(cls, fit: Fit, mean: Tensor, std: Tensor) -> "Preprocessing":
+        """From a mean and a standard deviation that were read from a file.
+
+        Raises:
+            ResnetlabError: a wrong type or shape, a value that is not finite, or a standard deviation that is not
+                above 0.
+        """
+        channels, *size = fit.image_shape
+        for name, tensor, shapes in (
+            ("mean", mean, ((channels, 1, 1), (channels, *size))),
+            ("std", std, ((channels, 1, 1),)),
+        ):
+            if not tensor.is_floating_point() or tuple(tensor.shape) not in shapes:
+                raise ResnetlabError(
+                    f"the {name} of the preprocessing is {tensor.dtype} of shape {tuple(tensor.shape)}; expected "
+                    f"floating-point numbers of shape {' or '.join(map(str, dict.fromkeys(shapes)))}"
+                )
+            if not tensor.isfinite().all() or (name == "std" and not (tensor > 0).all()):
+                raise ResnetlabError(
+                    f"the {name} of the preprocessing has values that cannot be: {tensor.flatten()[:4]}"
+                )
+        return cls(fit, mean, std)
 
     @classmethod
     def by_channel(cls, fit: Fit, mean: tuple[float, ...], std: tuple[float, ...]) -> "Preprocessing":

@@ -50,6 +50,10 @@ class Model:
             raise ResnetlabError(
                 f"{len(self.classes)} names of classes for {row.num_classes} outputs; give one for each"
             )
+        known = None if self.trust is None else self.trust.known
+        taken = self.network.fc.in_features
+        if known is not None and known.shape[1] != taken:
+            raise ResnetlabError(f"features of {known.shape[1]} numbers for a network whose last layer takes {taken}")
         if channels != row.in_channels:
             raise ResnetlabError(f"the preprocessing is for {channels} channels, the network for {row.in_channels}")
 
@@ -177,8 +181,10 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
         row = from_fields(metadata["architecture"])
         description = metadata["preprocessing"]
         mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
-        preprocessing = Preprocessing(Fit.from_description(description), mean, std)
+        preprocessing = Preprocessing.checked(Fit.from_description(description), mean, std)
         classes, provenance = tuple(metadata["classes"]), metadata["provenance"]
+        if not all(isinstance(name, str) for name in classes) or not isinstance(provenance, dict):
+            raise ResnetlabError("its class names are not texts, or its provenance is not an object")
         known = tensors.pop(KNOWN, None)
         trust = Trust.from_description(metadata["trust"], known) if "trust" in metadata else None
         return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options"), trust))

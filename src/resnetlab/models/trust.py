@@ -3,6 +3,7 @@
 Both are fitted to validation images after training, and are part of the model file.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnetlab.errors import ResnetlabError
 from resnetlab.networks.resnet import ResNet
 
 NEAREST = 5
@@ -46,8 +48,18 @@ class Trust:
 
     @classmethod
     def from_description(cls, said: dict[str, Any], known: Tensor | None) -> "Trust":
-        """The inverse of `description`."""
-        return cls(float(said["temperature"]), int(said["validation_images"]), known, float(said["limit"]))
+        """The inverse of `description`.
+
+        Raises:
+            ResnetlabError: numbers or features that cannot be.
+            KeyError, TypeError, ValueError: `said` is not a description.
+        """
+        temperature, limit = float(said["temperature"]), float(said["limit"])
+        sound = 0 < temperature < math.inf and math.isfinite(limit)
+        features = known is None or (known.ndim == 2 and len(known) and known.isfinite().all())
+        if not (sound and features):
+            raise ResnetlabError(f"its temperature, limit or features cannot be: {said}")
+        return cls(temperature, int(said["validation_images"]), known, limit)
 
     def without_distance(self) -> "Trust":
         """Only the temperature."""

@@ -209,6 +209,10 @@ def with_options(
     return changed
 
 
+MOST_BLOCKS, MOST_CLASSES, MOST_CHANNELS = 5000, 1_000_000, 1024
+"""Of an architecture in a file; larger ones would fill the memory before anything is found wrong."""
+
+
 def from_fields(values: Mapping[str, Any]) -> Architecture:
     """The architecture that `dataclasses.asdict` wrote to JSON. Fields that an old file lacks are the default.
 
@@ -231,6 +235,13 @@ def from_fields(values: Mapping[str, Any]) -> Architecture:
     if len(row.blocks) != stages:
         raise ResnetlabError(f"the architecture's field 'blocks' is {list(row.blocks)}; expected {stages} stages")
     _check_narrow(row)
+    for name, found, most in (
+        ("blocks", sum(row.blocks), MOST_BLOCKS),
+        ("num_classes", row.num_classes, MOST_CLASSES),
+        ("in_channels", row.in_channels, MOST_CHANNELS),
+    ):
+        if found > most:
+            raise ResnetlabError(f"the architecture's field {name!r} is {found:,}; at most {most:,} is read")
     return row
 
 

@@ -52,7 +52,7 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images"
 
 
-def every(stride: int, batches: Iterable[Float[Tensor, "n c h w"]]) -> Iterator[Float[Tensor, "m c h w"]]:
+def every(stride: int, batches: Iterable[Float[Tensor, "_ c h w"]]) -> Iterator[Float[Tensor, "_ c h w"]]:
     """Each `stride`-th image, counted over the batches."""
     begin = 0
     for images in batches:
@@ -61,7 +61,7 @@ def every(stride: int, batches: Iterable[Float[Tensor, "n c h w"]]) -> Iterator[
 
 
 def _features(
-    network: nn.Module, width: int, batches: Iterable[Float[Tensor, "n c h w"]]
+    network: nn.Module, width: int, batches: Iterable[Float[Tensor, "_ c h w"]]
 ) -> Float[Tensor, "n {width}"]:
     """The input of the last layer, of `width` numbers an image."""
     device = next(network.parameters()).device

@@ -1,5 +1,6 @@
 """How a network is trained. The defaults are the paper's (Section 4.2)."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +15,10 @@ Balance = Literal["none", "loss", "sampling"]
 Keep = Literal["last", "best"]
 Norms = Literal["live", "fixed"]
 Augment = Literal["none", "trivial"]
+
+
+LARGEST_NUMBER = 10**12
+LARGEST_SIDE = 16_384  # pixels of the network's input
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ class Recipe:
     """Keep the network of the last iteration, or of the report with the best validation error."""
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name in (
             "iterations",
             "batch_size",
@@ -162,6 +168,23 @@ class Recipe:
         _require(self, "head_rate", self.head_rate > 0, "more than 0")
         _require(self, "learning_rate", self.learning_rate > 0, "more than 0")
         _require(self, "drops", list(self.drops) == sorted(self.drops), "in ascending order")
+
+    def _check_numbers(self) -> None:
+        """Check that all numbers are finite, of a possible size, and that those which cannot be negative are not."""
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float):
+                    sane = math.isfinite(number) and (type(number) is float or abs(number) <= LARGEST_NUMBER)
+                    _require(self, name, sane, f"a finite number, a whole one of at most {LARGEST_NUMBER:,}")
+        _require(self, "momentum", 0 <= self.momentum < 1, "at least 0 and less than 1")
+        _require(self, "warmup_rate", self.warmup_rate is None or self.warmup_rate > 0, "more than 0, or none")
+        _require(self, "warmup_error", 0 < self.warmup_error <= 100, "more than 0 and at most 100")
+        _require(self, "drops", all(drop >= 0 for drop in self.drops), "steps")
+        sizes = ("crop_size", "test_crop", "test_resize", "longest", "padding")
+        for name in (*sizes, "sides"):
+            value = getattr(self, name)
+            fits = max(value if isinstance(value, tuple) else (value,), default=0) <= LARGEST_SIDE
+            _require(self, name, fits, f"at most {LARGEST_SIDE:,} pixels")
 
     def _check_sizes(self) -> None:
         _require(self, "least_area", 0 < self.least_area <= 1, "more than 0 and at most 1")
