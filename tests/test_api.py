@@ -74,6 +74,10 @@ def test_predictions(command: Command, photos: Path) -> None:
     with pytest.raises(resnetlab.ResnetlabError, match="missing.jpg does not exist"):
         run.predict("missing.jpg")
     assert repr(resnetlab.Run("run")) == "Run('run')"
+    inside = run.predict(photos / "test" / "bee")
+    assert isinstance(inside, list)
+    assert [each.path for each in inside] == sorted((photos / "test" / "bee").iterdir())
+    assert repr(run.evaluate(progress=False)).startswith("Evaluation(error ")
 
 
 def test_progress_is_printed(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

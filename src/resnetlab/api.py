@@ -17,7 +17,7 @@ from resnetlab.evaluation.certainty import Interval, error_in_words, interval_of
 from resnetlab.evaluation.evaluate import evaluate, images_for
 from resnetlab.evaluation.protocol import protocol as protocol_named
 from resnetlab.evaluation.scores import Scored
-from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, is_single, predict
+from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, find_images, is_single, predict
 from resnetlab.models.modelfile import CLASSIFICATION, Model, load, task_of
 from resnetlab.runs.folder import read_curve, read_result, read_settings
 from resnetlab.runs.request import Request, plan
@@ -122,7 +122,7 @@ def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOpt
     return Run(planned.folder)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What a network says of test images: `answers` has the classes by image, and everything that comes of them."""
 
@@ -150,6 +150,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         return f"{error_in_words(self.answers)}, {self.scored.about['protocol']}"
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self})"
 
 
 class Run:
@@ -212,11 +215,15 @@ class Run:
     def predict(
         self, images: AnyImage | Iterable[AnyImage], *, top: int = 5
     ) -> Prediction | list[Prediction | Unreadable]:
-        """The `top` classes of one image or of each of several; unreadable ones among several do not stop the others.
+        """The `top` classes of one image, or of each of several or of a folder.
+
+        Unreadable ones among several do not stop the others.
 
         Raises:
             ResnetlabError: a single image cannot be read, or an array is not the pixels of an image.
         """
+        if isinstance(images, Path | str) and Path(images).is_dir():
+            images = find_images([Path(images)])
         found = list(predict(self.folder, images, top=top))
         if not is_single(images):
             return found

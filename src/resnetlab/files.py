@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,18 @@ def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path,
         taken.add(place)
         found[path] = place
     return found
+
+
+def refuse_inside(folder: Path, paths: Iterable[Path], option: str) -> None:
+    """Refuse to write beside the images that are read.
+
+    Raises:
+        ResnetlabError: one of the files lies in the folder.
+    """
+    place = folder.resolve()
+    for path in paths:
+        if place in path.resolve().parents:
+            raise ResnetlabError(f"{folder} holds {path.name}, which is read; give another folder with `{option}`")
 
 
 def write_json(path: Path, content: object) -> None:

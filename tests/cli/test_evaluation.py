@@ -136,3 +136,32 @@ def test_torchrun_style_training_from_weights_by_name(
     assert command("train", "--data", "digits") == 2
     assert "give a network by name" in capsys.readouterr().err
     assert command(*arguments, "--epochs", "2", "--iterations", "2") == 2
+
+
+def test_images_that_the_model_was_trained_on_are_named(
+    command: Command, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tests on training images say so, and so do those of data that has changed since the training."""
+    photos.joinpath("train").rename("own")
+    assert command("train", "own", *TRAIN[3:]) == 0
+    capsys.readouterr()
+    assert command("evaluate", "run") == 0
+    assert "trained on" not in capsys.readouterr().out
+    assert command("evaluate", "run", "--split", "all") == 0
+    assert "images that the model was trained on are among these: this is no test" in capsys.readouterr().out
+    assert command("compare", "run", "run/model.safetensors", "--data", "own", "--split", "all") == 0
+    assert "this is no test" in capsys.readouterr().out
+    for k in range(12):
+        (Path("own") / "bee" / f"more{k}.jpg").write_bytes(
+            next(Path("own/bee").glob("0*.jpg")).read_bytes() + bytes(k)
+        )
+    assert command("evaluate", "run") == 0
+    assert "so that some of these may have been trained on" in capsys.readouterr().out
+    assert command("train", "own", *TRAIN[3:-1], "again") == 0
+    assert command("train", "own", *TRAIN[3:-1], "again") == 0
+    printed = capsys.readouterr().out
+    assert "again was finished before; nothing is trained again" in printed
+    assert printed.count("Test error") == 2
+    Path("own").rename("gone")
+    assert command("evaluate", "run") == 2
+    assert "own, which is not there; say where it is now with --data" in capsys.readouterr().err

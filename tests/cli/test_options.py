@@ -267,6 +267,12 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (("pack", "photos", "--out", "p"), "workers", ("3",), TAKES_EFFECT),
     (("pack", "photos", "--out", "p"), "threads", ("3",), TAKES_EFFECT),  # the old name
     (("pack", "broken", "--out", "p"), "on-bad", ("skip",), TAKES_EFFECT),
+    (("pack", "photos", "--out", "p"), "group-by", ("([0-9]).jpg",), REFUSED),  # it has its own split
+    (("pack", "unsplit", "--out", "p"), "group-by", ("([0-9]).jpg",), TAKES_EFFECT),
+    ((*PREDICT, "--protocol", "ten-crop"), "explain", ("why",), REFUSED),
+    (PREDICT, "explain", ("photos",), REFUSED),  # the images are there
+    (("export", "model.safetensors", "--to", "torchvision"), "out", ("model.safetensors",), REFUSED),
+    (("export", "model.safetensors", "--to", "onnx"), "out", ("photos",), REFUSED),
     (PREDICT, "explain", ("why",), TAKES_EFFECT),
     (PREDICT, "unsure", ("0.9",), TAKES_EFFECT),
     (PREDICT, "unsure", ("1.5",), REFUSED),

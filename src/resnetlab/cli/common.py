@@ -40,6 +40,7 @@ def as_flags(text: str) -> str:
 
     def flag(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
+        name = name.rstrip("_")
         if name in flags:
             return f"--{flags[name].replace('_', '-')}" + (f" {value[1:]}" if value else "")
         if name in recipe:

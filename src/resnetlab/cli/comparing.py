@@ -53,7 +53,13 @@ def compare(
     places = {name: k for k, name in enumerate(two.names)}
     if set(places) != set(one.names) or set(one.classes) != set(two.classes):
         what = "classes" if set(one.classes) != set(two.classes) else "images"
-        raise ResnetlabError(f"{first} and {second} have different {what}; test both on the same data with `data`")
+        hint = "test both on the same data with `data`"
+        if changed and what == "images":
+            hint = "they hold out other images, by groups or folds; give data that is new to both"
+        raise ResnetlabError(f"{first} and {second} have different {what}; {hint}")
+    for note in dict.fromkeys(str(each.about.get("note", "")) for each in (one, two)):
+        if note:
+            say(f"{one.about['data']}: {note}")
     order = [places[name] for name in one.names]
     answers = one.answers(), two.ordered(order).answers()
     paired = Paired.of(*answers)

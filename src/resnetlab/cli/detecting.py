@@ -78,13 +78,15 @@ def find(
     at_least_one(settings)
     from resnetlab.data.boxes import Detections
     from resnetlab.data.preprocessing import read_image
-    from resnetlab.files import places_under, replacing
+    from resnetlab.files import places_under, refuse_inside, replacing
     from resnetlab.inference.predict import find_images
     from resnetlab.report.detection_files import drawn, objects, write_coco, write_csv
     from resnetlab.tasks.detectors import find_in_files
 
     pictures, tables = to.folder, to.tables
     paths = find_images(images)
+    if pictures:
+        refuse_inside(pictures, paths, "out")
     detectors = read_detectors(models, options, settings.device, settings.threads)
     places = places_under(pictures, paths, ".jpg") if pictures else {}
     skipped = set[str]()

@@ -200,8 +200,7 @@ def test_classifier(
 
 def evaluation_of_run(folder: Path, settings: Settings) -> None:
     """Evaluate a finished run on its test images into its folder, unless this was done; in all processes together."""
-    from resnetlab.evaluation.certainty import error_in_words
-    from resnetlab.evaluation.scores import SCORES
+    from resnetlab.evaluation.scores import SCORES, Scored
     from resnetlab.runs.folder import evaluation_folder
     from resnetlab.runs.scores_of_run import score_run
     from resnetlab.runs.settings import choose_device
@@ -210,13 +209,22 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
     device = World.here().device(choose_device(settings.device).type)
     with joined(device):
         if any_of((evaluation_folder(folder) / SCORES).exists(), device):  # written last
+            if main_process:
+                _say_error(Scored.load(evaluation_folder(folder)))
             return
         watch = lambda items, total: watched(items, "evaluating", total)
         found = score_run(folder, "center", settings.device, settings.workers, "skip", watch)
     if main_process:
         write(evaluation_folder(folder), found.model, found.images, found.scored)
-        said = error_in_words(found.scored.answers(), "test ")
-        say(said[0].upper() + said[1:])
+        _say_error(found.scored)
+
+
+def _say_error(scored: "Scored") -> None:
+    """Print the test error."""
+    from resnetlab.evaluation.certainty import error_in_words
+
+    said = error_in_words(scored.answers(), "test ")
+    say(said[0].upper() + said[1:])
 
 
 def write_folds(root: Path, runs: Sequence[Path]) -> str:
@@ -361,6 +369,10 @@ def source_of(model: Path, provenance: dict[str, Any], on: TestData) -> tuple[st
     source, data_dir = on.data, on.data_dir
     if model.is_dir() and "imported" not in provenance:
         settings = read_settings(model)
+        if source is None and settings["source"] not in NAMED and not Path(settings["source"]).exists():
+            raise ResnetlabError(
+                f"{model} was trained on {settings['source']}, which is not there; say where it is now with `data`"
+            )
         source, data_dir = source or settings["source"], data_dir or Path(settings["data_dir"])
     if source is None:
         source = provenance.get("data", {}).get("name")

@@ -15,6 +15,7 @@ from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, counted, say, watched
 from resnetlab.cli.option_groups import DetectionSettings, InferenceSettings, Outputs
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import refuse_inside
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,9 @@ def predict_(
         raise ResnetlabError(f"`out={to.folder}`: a table ends in .csv or .json; pictures are for detectors")
     _refuse(model, what, settings)
     paths = find_images(images)
+    for option, folder in (("explain", what.explain), ("sort_into", what.sort_into)):
+        if folder:
+            refuse_inside(folder, paths, option)
     sorter = Sorter(what.sort_into, paths, what.copy) if what.sort_into else None
     predicting = _Predicting.of(model, what, settings)
     found, unreadable, began = list[Marked](), list[Unreadable](), time.perf_counter()
@@ -180,6 +184,8 @@ def _refuse(model: Path, what: PredictionOptions, settings: InferenceSettings) -
     for name, holds in needs.items():
         if holds and (what.engine not in (None, "torch") or model.suffix == ".onnx"):
             raise ResnetlabError(f"`{name}` needs the network itself: a model file or a run, with the engine torch")
+    if what.protocol != "center" and what.explain:
+        raise ResnetlabError(f"`explain` shows single views; leave `protocol={what.protocol}` out")
     if what.protocol != "center" and settings.batch_size:
         raise ResnetlabError(f"`batch_size={settings.batch_size}` takes no effect with `protocol={what.protocol}`")
     if what.explain and what.explain.is_file():

@@ -105,6 +105,10 @@ def export(
     loaded, source = read_model(model), weights_file(located(model))
     if not model.exists():  # published weights are in the cache, and what is made of them is not
         source = Path(source.name)
+    if out and out.exists() and source.exists() and out.samefile(source):
+        raise ResnetlabError(f"{out} is the model that is read; give another name with `out`")
+    if out and out.is_dir() and to != "timm":
+        raise ResnetlabError(f"{out} is a folder; give a file name with `out`")
     name = loaded.network.architecture.name
     if to == "torchvision":
         target = out or source.with_name(f"{source.stem}-torchvision.safetensors")

@@ -88,7 +88,7 @@ class DataSource:
         only = "the classification of image files; other images keep their size"
         for option, said, holds, what in (
             ("on_bad", on_bad, files, "image files"),
-            ("workers", workers, boxes or not resident, "image files"),
+            ("workers", workers, boxes or not resident, "recipes that read image files during training"),
             ("data_dir", data_dir, named is not None and named.downloaded, "cifar10 and cifar100"),
             ("image_size", self.image_size is not None, files and not boxes, only),
             ("group_by", self.group_by is not None, files and not boxes, "the classification of image files"),

@@ -67,7 +67,7 @@ class Answers:
         """Whether a network that guesses would be right about as often."""
         chance = 1 / len(self.classes)
         deviation = (chance * (1 - chance) / len(self)) ** 0.5
-        return len(self) >= 20 and 1 - self.error / 100 < chance + 3 * deviation
+        return len(self) >= 20 and 1 - self.error / 100 < chance + 2 * deviation
 
     @property
     def macro_f1(self) -> float:

@@ -94,7 +94,10 @@ def images_for(
             classes, files = found.all()
             if not len(files):
                 split_images(found, path)  # says what is expected
-            return EvaluationSet(path.resolve().stem, "", split, classes, files, fit, on_bad, workers)
+            name = path.resolve().stem
+            known = model.provenance.get("data", {}).get("name") == name
+            warning = "images that the model was trained on are among these: this is no test" if known else ""
+            return EvaluationSet(name, warning, split, classes, files, fit, on_bad, workers)
         dataset = split_images(found, path, where.fold)
     else:
         dataset = where.load()
@@ -102,6 +105,8 @@ def images_for(
             _refuse_other_sizes(dataset, fit)
     chosen = _chosen(dataset, split or "test")
     note = "" if split == "all" else dataset.note
+    if warning := _trained_on(dataset, split or "test", where, model):
+        note = f"{note}; {warning}" if note else warning
     return EvaluationSet(dataset.name, note, split or "test", dataset.classes, chosen, fit, on_bad, workers)
 
 
@@ -160,16 +165,33 @@ def _chosen(dataset: Dataset, split: SplitName) -> Split:
     return splits[split]
 
 
+def _trained_on(dataset: Dataset, split: SplitName, source: DataSource, model: Model | OnnxModel) -> str:
+    """A warning if images that the model was trained on may be among those of the split."""
+    trained_on = model.provenance.get("data", {})
+    if trained_on.get("name") != dataset.name:
+        return ""
+    if split in ("train", "all"):
+        return "images that the model was trained on are among these: this is no test"
+    if dataset.automatic and split == "test" and _of_model(source, model) != trained_on.get("fingerprint"):
+        return "the images are others than in training, so that some of these may have been trained on"
+    return ""
+
+
+def _of_model(source: DataSource, model: Model | OnnxModel) -> str:
+    """The fingerprint of the data as the model's training had it."""
+    resident = model.provenance.get("recipe", {}).get("crop", "padded") == "padded"
+    as_then = replace(source, image_size=model.fit.crop[0] if resident else None, on_bad="skip")
+    return as_then.load(resident).fingerprint()
+
+
 def _as_in_training(source: DataSource, model: Model | OnnxModel) -> DataSource:
     """The source, divided as in training if it is the training data, by its name or, if moved, by its content."""
-    trained_on, recipe = model.provenance.get("data", {}), model.provenance.get("recipe", {})
+    trained_on = model.provenance.get("data", {})
     divided = source.divided_as(trained_on)
     if divided == source or trained_on.get("name") == source.stem:
         return divided
-    resident = recipe.get("crop", "padded") == "padded"
-    same_pixels = replace(divided, image_size=model.fit.crop[0] if resident else None, on_bad="skip")
     try:
-        is_the_same = same_pixels.load(resident).fingerprint() == trained_on.get("fingerprint")
+        is_the_same = _of_model(divided, model) == trained_on.get("fingerprint")
     except ResnetlabError:  # e.g. names that the pattern of the groups does not match
         return source
     return divided if is_the_same else source

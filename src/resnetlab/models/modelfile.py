@@ -228,4 +228,6 @@ def model_file(path: Path) -> Path:
         return path / MODEL_FILE
     if (path / "config.json").exists():
         raise ResnetlabError(f"{path} has not finished training; give the command that started it again")
+    if (path / "fold1").is_dir():
+        raise ResnetlabError(f"{path} is a cross-validation; its networks are in {path / 'fold1'} and so on")
     raise ResnetlabError(f"{path} is neither a model file nor a run folder")

@@ -42,6 +42,11 @@ class Trust:
         return distance(features, self.known.to(features.device).float())
 
     @property
+    def is_at_limit(self) -> bool:
+        """Whether an even higher temperature would be likelier: the logits say next to nothing."""
+        return math.log(self.temperature) > WIDEST - 0.01
+
+    @property
     def description(self) -> dict[str, Any]:
         """All but the features, as JSON."""
         return {"temperature": self.temperature, "validation_images": self.validation, "limit": self.limit}

@@ -295,7 +295,7 @@ def _refuse_another_run(path: Path, found: Line, asked: Line) -> None:
         listed = "; ".join(differences[:SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
         longer = ""
         if read_result(path) is not None and found["recipe"]["iterations"] != asked["recipe"]["iterations"]:
-            longer = f". It is finished, and {ENDED}; `from={path}` starts from its weights"
+            longer = f". It is finished, and {ENDED}; `from_={path}` starts from its weights"
         raise ResnetlabError(f"{path} holds another run: {listed}{longer}. Give another folder with `out`")
 
 

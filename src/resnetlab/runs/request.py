@@ -119,7 +119,7 @@ def _finished_before(spec: RunSpec, place: Path) -> tuple[str, ...]:
     candidates = (path for path in sorted(place.parent.iterdir()) if same.fullmatch(path.name))
     found = [path for path in candidates if read_result(path) is not None]
     return tuple(
-        f"{path} is finished, and {ENDED}: this run begins anew (`from={path}` would start from its weights)"
+        f"{path} is finished, and {ENDED}: this run begins anew (`from_={path}` would start from its weights)"
         for path in found[:1]
     )
 
@@ -140,9 +140,9 @@ def starting_weights(
         try:
             return located(USUAL), (f"network and weights are not given: {USUAL}'s published weights",)
         except ResnetlabError as error:
-            raise ResnetlabError(f"{error}. Or train without them: `from={SCRATCH}` and `network={USUAL}`") from None
+            raise ResnetlabError(f"{error}. Or train without them: `from_={SCRATCH}` and `network={USUAL}`") from None
     name = parse(network).name
-    hint = f"random weights; `from={name}` starts from published ones" if published(name) else "random weights"
+    hint = f"random weights; `from_={name}` starts from published ones" if published(name) else "random weights"
     return None, (hint,)
 
 

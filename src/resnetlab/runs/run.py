@@ -176,7 +176,8 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
     state = start(network, spec.recipe, device, 1 + len(spec.task.tallied or spec.task.metrics))
     if spec.recipe.freeze != "none":
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        messages.append(f"frozen up to {spec.recipe.freeze}: {trained:,} parameters are trained")
+        random = ", with random weights, which stay as they are" if spec.start is None else ""
+        messages.append(f"frozen up to {spec.recipe.freeze}{random}: {trained:,} parameters are trained")
     return Begun(state, device, settings, given, "; ".join(messages))
 
 

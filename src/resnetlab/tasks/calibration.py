@@ -49,7 +49,8 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     network.fc = last
     if World.here().rank == 0:
         save(replace(model, trust=trust), file)
-    yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images"
+    limit = ", its limit: the answers for them are no better than guesses" if trust.is_at_limit else ""
+    yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images{limit}"
 
 
 def every(stride: int, batches: Iterable[Float[Tensor, "_ c h w"]]) -> Iterator[Float[Tensor, "_ c h w"]]:

@@ -255,7 +255,7 @@ def _held_out(asked: float, images: int) -> int:
     """
     if 0 < asked < 1:
         return max(1, round(asked * images))
-    if not math.isfinite(asked) or asked < 0 or asked != int(asked):
+    if not math.isfinite(asked) or asked < 0 or asked == 1 or asked != int(asked):
         raise ResnetlabError(f"`validation={asked:g}`: it must be a number of images, or a share between 0 and 1")
     return int(asked)
 
