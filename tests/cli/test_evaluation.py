@@ -128,7 +128,7 @@ def test_torchrun_style_training_from_weights_by_name(
     steps = ("--iterations", "4", "--batch-size", "16", "--freeze", "layer1", "--tensorboard", "--out", "tuned")
     assert command(*arguments, *steps) == 0
     printed = capsys.readouterr().out
-    assert "Batches of 16 images in place of 64: learning rate 0.0025 in place of 0.01" in printed
+    assert "Batches of 16 images in place of 64: learning rate 0.0075 in place of 0.03" in printed
     assert "ResNet-8, recipe finetune: 4 steps of 16 images of 32x32 pixels" in printed
     assert list(Path("tuned/tensorboard").glob("events*"))
     assert command(*arguments[:5], "--network", "cifar_resnet14") == 2

@@ -38,6 +38,10 @@ def test_nothing_asked_for_is_the_named_recipe() -> None:
     assert resolved("cifar", name="digits") == RECIPES["digits"]
     assert resolved("short").iterations == 1875  # 60 passes
     assert resolved("finetune", IMAGENET) == FINETUNE
+    assert resolved("finetune", 3200).iterations == 1000  # 20 passes
+    assert resolved("finetune", 320).iterations == 300  # and not 100
+    assert resolved("finetune", 320, epochs=20).iterations == 100
+    assert resolved("finetune", 320, batch_size=128).iterations == 150
     assert resolved("modern-short", IMAGENET // 10).iterations == round(
         MODERN_SHORT.iterations * (IMAGENET // 10) / IMAGENET
     )

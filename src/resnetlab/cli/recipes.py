@@ -21,7 +21,7 @@ def recipes(
     """
     from resnetlab.errors import ResnetlabError, near_matches
     from resnetlab.report.record import Table
-    from resnetlab.training.named_recipes import CIFAR, LENGTHS, RECIPES
+    from resnetlab.training.named_recipes import CIFAR, FEWEST_STEPS, LENGTHS, RECIPES
     from resnetlab.training.recipe import Recipe
 
     if name is None:
@@ -43,7 +43,10 @@ def recipes(
     for field, value in vars(recipe).items():
         usual = getattr(CIFAR, field)
         if field == "iterations" and name in LENGTHS:
-            rows.append((field, "by data", _shown(usual), "As many passes as the recipe says, over your images."))
+            least = f", and at least {FEWEST_STEPS} steps" if name == "finetune" else ""
+            rows.append(
+                (field, "by data", _shown(usual), f"As many passes as the recipe says{least}, over your images.")
+            )
             continue
         rows.append((field, _shown(value), "" if value == usual else _shown(usual), explained.get(field, "")))
     note = "What differs from the paper's recipe for CIFAR-10 has that one's value beside it."

@@ -85,7 +85,7 @@ MODERN_SHORT = replace(
 FINETUNE = replace(
     MODERN_SHORT.scaled(20 * SHORT_EPOCH),
     name="finetune",
-    learning_rate=0.01,
+    learning_rate=0.03,
     weight_decay=1e-4,
     least_area=0.25,
     ramp_up=SHORT_EPOCH,
@@ -180,12 +180,18 @@ RECIPES = {
 }
 SHORT_EPOCHS = 60
 DETECTION_EPOCHS = 24
+FEWEST_STEPS = 300
+"""Of `finetune`, whose passes over few images would be too few steps."""
 Length = Callable[[Recipe, int], int]
 """Base recipe and number of training images to steps, for recipes whose length depends on the data."""
 
 
 def _as_many_passes_as_imagenet(base: Recipe, images: int) -> int:
     return max(1, round(base.iterations * images / IMAGENET))
+
+
+def _enough_steps(base: Recipe, images: int) -> int:
+    return max(FEWEST_STEPS, _as_many_passes_as_imagenet(base, images))
 
 
 def _passes(base: Recipe, images: int) -> int:
@@ -203,7 +209,6 @@ MOST_VALIDATION = 5000  # images
 LENGTHS: dict[str, Length] = {
     "short": _passes,
     **dict.fromkeys(("detection", "detection-finetune"), _some_passes),
-    **dict.fromkeys(
-        ("paper-imagenet", "imagenet-8x32", "modern", "modern-short", "finetune"), _as_many_passes_as_imagenet
-    ),
+    **dict.fromkeys(("paper-imagenet", "imagenet-8x32", "modern", "modern-short"), _as_many_passes_as_imagenet),
+    "finetune": _enough_steps,
 }

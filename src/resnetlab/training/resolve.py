@@ -47,7 +47,7 @@ class RecipeOptions:
     network and --from."""
     epochs: int | None = None
     """Passes over the training images; the schedule is scaled. Default: the recipe's, e.g. 600 for modern, 100
-    for modern-short, 20 for finetune."""
+    for modern-short, 20 for finetune and at least 300 steps."""
     iterations: int | None = None
     """Training steps, in place of epochs."""
     batch_size: int | None = None
@@ -57,7 +57,7 @@ class RecipeOptions:
     """Side in pixels of the network's square input; for detection of the image's shorter side. Default: 224, for
     detection 600, or the size of the images in memory."""
     learning_rate: float | None = None
-    """The highest learning rate. Default: the recipe's, e.g. 0.1 on CIFAR, 0.01 for finetune; in proportion to
+    """The highest learning rate. Default: the recipe's, e.g. 0.1 on CIFAR, 0.03 for finetune; in proportion to
     --batch-size."""
     weight_decay: float | None = None
     """Default: the recipe's, e.g. 0.0001 for finetune."""
