@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,25 @@ def test_every_public_name_is_there() -> None:
         assert getattr(resnetlab, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = resnetlab.nothing
+
+
+def test_a_mistake_of_ours_asks_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, status 70, and a file with the traceback."""
+    from resnetlab.cli import main
+    from resnetlab.networks import measure
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(measure, "stage_table", broken)
+    monkeypatch.setattr(sys, "argv", ["resnetlab", "networks", "resnet18"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    said = capsys.readouterr().err
+    assert said.startswith("internal error: RuntimeError: no such thing. Please report it with ")
+    log = Path(said.split()[-1])
+    assert "in broken" in log.read_text()
+    log.unlink()

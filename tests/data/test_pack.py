@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from resnetlab.data import pack as module
 from resnetlab.data.pack import pack
@@ -63,3 +64,14 @@ def test_what_cannot_be_read_is_left_out_and_named(photos: Path, tmp_path: Path)
     assert len(list_images(tmp_path / "packed").train) == 29
     with pytest.raises(ResnetlabError, match="holds other files"):
         list(pack(list_images(photos), photos, 32, 90))
+
+
+def test_an_image_that_is_too_wide_for_jpeg_is_named(tmp_path: Path) -> None:
+    for label in ("ant", "bee"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for k in range(3):
+            size = (65_530, 8) if (label, k) == ("ant", 0) else (20 + k, 20)
+            Image.new("RGB", size, (k, k, 0)).save(tmp_path / "data" / label / f"{k}.png")
+    reasons = [reason for reason in pack(list_images(tmp_path / "data"), tmp_path / "out", 32, 90, 1) if reason]
+    assert len(reasons) == 1
+    assert "ant/0.png is not a readable image" in reasons[0]

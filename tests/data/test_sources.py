@@ -369,3 +369,31 @@ def test_fewer_images_and_wrong_labels_are_the_same_each_time(tiny: Dataset) -> 
     several = replace(tiny, train=Pixels(tiny.train.pixels, torch.zeros(48, 4)))
     with pytest.raises(ResnetlabError, match="needs one of several classes per image"):
         several.with_training(label_noise=0.1)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "b"]),
+        np.array([0.0, np.nan]),
+        np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]"),
+        np.array([0, 10**12]),
+        np.array(3),
+        np.array([[0], [1]]),
+        np.array([True, False]),
+    ],
+    ids=["texts", "floats", "dates", "huge", "0-d", "2-d", "bool"],
+)
+def test_labels_that_cannot_be(tmp_path: Path, labels: np.ndarray) -> None:
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=np.array([0, 1]))
+    with pytest.raises(ResnetlabError, match="x"):
+        load(str(tmp_path / "x.npz"))
+
+
+def test_classes_that_cannot_be(tmp_path: Path) -> None:
+    pixels, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
+    for classes in (np.array("a"), np.array([["a", "b"]])):
+        np.savez(tmp_path / "x.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels, classes=classes)
+        with pytest.raises(ResnetlabError, match="expected one name per class"):
+            load(str(tmp_path / "x.npz"))

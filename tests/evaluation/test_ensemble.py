@@ -141,3 +141,34 @@ def test_a_format_to_come_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "new.safetensors", 3, {"logits": PARTS[0].logits})
     with pytest.raises(ResnetlabError, match=r"^\S+ has format 3; this resnetlab reads 1 to 2"):
         Scored.load(path)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "hint"),
+    [
+        (torch.zeros(2), torch.zeros(2).long(), "logits of shape"),
+        (torch.zeros(3, 2), torch.zeros(2).long(), "logits of shape"),
+        (torch.zeros(2, 2).long(), torch.zeros(2).long(), "logits of shape"),
+        (torch.zeros(2, 2), torch.zeros(2), "labels are torch.float32"),
+        (torch.zeros(2, 2), torch.zeros(3).long(), "labels are torch.int64 of shape"),
+        (torch.zeros(2, 2), torch.tensor([0, 2]), "labels from 0 to 2 for 2 classes"),
+        (torch.zeros(2, 2), torch.tensor([-1, 0]), "labels from -1 to 0 for 2 classes"),
+    ],
+)
+def test_scores_that_cannot_be(tmp_path: Path, logits: torch.Tensor, labels: torch.Tensor, hint: str) -> None:
+    header = {"format": 2, "names": ["a", "b"], "classes": ["x", "y"], "about": {}}
+    save_file(
+        {"logits": logits, "labels": labels}, tmp_path / "s.safetensors", {"resnetlab-scores": json.dumps(header)}
+    )
+    with pytest.raises(ResnetlabError, match=hint):
+        Scored.load(tmp_path / "s.safetensors")
+
+
+@pytest.mark.parametrize(
+    "header", ["[]", "3", "{}", "[" * 10_000, '{"format": 2, "names": 3, "classes": 4, "about": 5}']
+)
+def test_headers_of_scores_that_cannot_be(tmp_path: Path, header: str) -> None:
+    tensors = {"logits": torch.zeros(1, 2), "labels": torch.zeros(1).long()}
+    save_file(tensors, tmp_path / "s.safetensors", {"resnetlab-scores": header})
+    with pytest.raises(ResnetlabError, match="holds no scores, or is damaged"):
+        Scored.load(tmp_path / "s.safetensors")

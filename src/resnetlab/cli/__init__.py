@@ -2,10 +2,20 @@
 
 import platform
 import sys
+import tempfile
+import traceback
 from importlib.metadata import version
+from pathlib import Path
 
 from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError
 from resnetlab.version import installed
+
+
+def _kept_traceback() -> Path:
+    """Write the traceback of the current exception to a file, and return its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="resnetlab-", suffix=".log", delete=False) as file:
+        file.write(f"{sys.argv}\n{traceback.format_exc()}")
+    return Path(file.name)
 
 
 def main() -> None:
@@ -57,5 +67,9 @@ def main() -> None:
         end(f"error: {error}; saved files are kept, and the same command continues from there", 2)
     except Interrupted as stopped:
         end(str(stopped), 130)
+    except Exception as error:  # a mistake of ours: everything that input can do has its own error
+        if isinstance(error, SystemExit):
+            raise
+        end(f"internal error: {type(error).__name__}: {error}. Please report it with {_kept_traceback()}", 70)
     except KeyboardInterrupt:
         end("stopped at once; all files are complete, and the same command continues or starts again", 130)

@@ -12,7 +12,7 @@ from PIL import Image
 from resnetlab.data.ahead import in_order
 from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.decode import read_frame
-from resnetlab.data.preprocessing import open_image
+from resnetlab.data.preprocessing import decoding, open_image
 from resnetlab.data.sources.layouts import PACKING
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing, write_json
@@ -89,8 +89,9 @@ def _smaller(data: bytes, name: str, size: int, quality: int) -> tuple[bytes, st
     scale = min(1.0, size / min(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     file = io.BytesIO()
-    resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    resized.save(file, "JPEG", quality=quality)
+    with decoding(name):  # JPEG takes at most 65,500 pixels a side
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        resized.save(file, "JPEG", quality=quality)
     return file.getvalue(), "jpg"
 
 

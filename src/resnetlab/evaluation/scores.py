@@ -90,12 +90,19 @@ class Scored:
                     )
                 labels = content.get_tensor("labels")  # format 1 has softmax scores
                 logits = content.get_tensor("logits") if found == FORMAT else content.get_tensor("scores").log()
+            count, classes = len(said["names"]), len(said["classes"])
+            if tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
+                raise ValueError(f"logits of shape {tuple(logits.shape)} for {count} images and {classes} classes")
+            if tuple(labels.shape) != (count,) or labels.dtype != torch.int64:
+                raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)} for {count} images")
+            if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+                raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())} for {classes} classes")
             return cls(
                 logits, labels, tuple(said["names"]), tuple(said["classes"]), said["about"] | {"scores": str(path)}
             )
         except ResnetlabError:
             raise
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ResnetlabError(
                 f"{file} holds no scores, or is damaged ({error}); "
                 "`resnetlab evaluate MODEL --data ... --out FOLDER` writes them"

@@ -17,6 +17,7 @@ from resnetlab.data.sources.imagenet_labels import validation_labels
 from resnetlab.errors import ResnetlabError
 
 PACKING = ".packing"  # marks a folder whose packing is not complete
+MOST_CLASSES = 1_000_000  # by number
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
 SPLITS |= {"validation": "validation", "test": "test", "testing": "test"}
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -240,6 +241,8 @@ def _from_shards(root: Path, shards: list[Path]) -> Found:
     if not all(label.isdecimal() for label in labels):
         return Found(root, splits, kind="shard")
     count = 1 + max(map(int, labels))
+    if count > MOST_CLASSES:
+        raise ResnetlabError(f"{root} has the class number {count - 1:,}; at most {MOST_CLASSES:,} classes are read")
     names = (root / "classes.txt").read_text().splitlines() if (root / "classes.txt").is_file() else None
     names = names or list(imagenet() if count == 1000 else numbered(count))
     if len(names) < count:

@@ -15,6 +15,7 @@ from resnetlab.choices import OnBad
 from resnetlab.data.dataset import Dataset, Files, Pixels, Split, pixel_dataset
 from resnetlab.data.preprocessing import Fit
 from resnetlab.data.reading import read_each
+from resnetlab.data.sources.layouts import MOST_CLASSES
 from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
 
@@ -48,15 +49,28 @@ def load_npz(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        MemoryError,
+        SyntaxError,
+    ) as error:
         raise ResnetlabError(f"{path} cannot be read as an .npz file: {error}") from error
     if missing := {"x_train", "y_train", "x_test", "y_test"} - arrays.keys():
         raise ResnetlabError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {', '.join(arrays)}")
     if "classes" in arrays:
+        if arrays["classes"].ndim != 1:
+            raise ResnetlabError(f"{path}: classes have shape {arrays['classes'].shape}; expected one name per class")
         classes = tuple(str(name) for name in arrays["classes"])
     else:
         labels = arrays["y_train"]
-        classes = tuple(str(k) for k in range(int(labels.max()) + 1 if labels.size else 0))
+        known = labels.size and np.issubdtype(labels.dtype, np.integer)
+        if known and labels.max() >= MOST_CLASSES:
+            raise ResnetlabError(f"{path}: label {labels.max():,}; at most {MOST_CLASSES:,} classes are read")
+        classes = tuple(str(k) for k in range(int(labels.max()) + 1 if known else 0))
     train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
     return pixel_dataset(path.stem, train, test, classes, note="the file's split")
 
