@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from resnetlab.errors import ResnetlabError
 
 LARGEST = 1 << 30  # bytes of a file that is read at once
+LEFT_SECONDS = 3600.0
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -22,6 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     On failure, `path` is unchanged and the temporary file or folder is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield temporary
@@ -33,6 +37,34 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; once per folder and process.
+
+    A process of another machine may have any number, so only files that nobody wrote for an hour are removed.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for path in folder.glob(".*.new"):
+        number = path.name.split(".")[-2]
+        try:
+            is_old = time.time() - path.stat().st_mtime > LEFT_SECONDS
+            if number.isdecimal() and is_old and not _is_alive(int(number)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError:  # it is gone, or not ours to remove
+            continue
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def read_regular(path: Path | str, offset: int = 0, size: int | None = None, most: int = LARGEST) -> bytes:
