@@ -81,6 +81,18 @@ def test_the_temperature_is_that_of_the_validation_images(command: Command, colo
     assert load(Path("run")).temperature == pytest.approx(fit_temperature(scored.logits, scored.labels), rel=1e-4)
 
 
+def test_held_out_images_are_a_split(command: Command, colours: Path) -> None:
+    assert command(*TRAIN, "--validation", "0.25") == 0
+    names = {}
+    for split in ("train", "validation", "test"):
+        assert command("evaluate", "run", "--split", split, "--out", split) == 0
+        names[split] = set(Scored.load(Path(split)).names)
+    assert [len(names[split]) for split in names] == [122, 40, 18]
+    assert len(set().union(*names.values())) == 180
+    held = Scored.load(Path("validation"))
+    assert load(Path("run")).temperature == pytest.approx(fit_temperature(held.logits, held.labels), rel=1e-4)
+
+
 def test_images_are_held_out_unless_told_otherwise(command: Command, colours: Path) -> None:
     assert command(*TRAIN) == 0
     trust = load(Path("run")).trust

@@ -78,8 +78,9 @@ def images_for(
 ) -> EvaluationSet:
     """The test images of a data set, for a model.
 
-    `split` not given is the test split; or all images, where the data has no split and the model was not trained
-    here, so that none of them can be its training images.
+    The validation images that were held out in training are those of its data. `split` not given is the test split; or
+    all images, where the data has no split and the model was not trained here, so that none of them can be its
+    training images.
 
     Raises:
         ResnetlabError: they cannot be read, have no such split, or do not fit the model.
@@ -103,6 +104,9 @@ def images_for(
         dataset = where.load()
         if model.provenance.get("recipe", {}).get("crop", "padded") == "padded":
             _refuse_other_sizes(dataset, fit)
+    trained_on, held = model.provenance.get("data", {}), model.provenance.get("recipe", {}).get("validation", 0)
+    if held and split in ("train", "validation") and trained_on.get("name") == dataset.name:
+        dataset = dataset.with_validation(held)  # the same images as in training
     chosen = _chosen(dataset, split or "test")
     note = "" if split == "all" else dataset.note
     if warning := _trained_on(dataset, split or "test", where, model):
