@@ -78,8 +78,8 @@ def images_for(
 ) -> EvaluationSet:
     """The test images of a data set, for a model.
 
-    The validation images that were held out in training are those of its data. `split` not given is the test split; or
-    all images, where the data has no split and the model was not trained here, so that none of them can be its
+    The validation images that were held out in training are those of its data. Without `split` they are the test
+    images; or all, where the data has no split and the model was not trained here, so that none of them can be its
     training images.
 
     Raises:
