@@ -30,7 +30,7 @@ def test_what_differs_from_the_papers_is_shown(
 ) -> None:
     assert command("recipes", "finetune") == 0
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 3}
-    assert [cell.strip() for cell in lines["learning_rate"].split("│")[2:4]] == ["0.01", "0.1"]
+    assert [cell.strip() for cell in lines["learning_rate"].split("│")[2:4]] == ["0.03", "0.1"]
     assert [cell.strip() for cell in lines["momentum"].split("│")[2:4]] == ["0.9", ""]
     assert "Training images held out for validation" in lines["validation"]
 
