@@ -96,6 +96,22 @@ def test_folders(archives: Path, tmp_path: Path) -> None:
         make_folders(archives, tmp_path / "again")
 
 
+def test_page() -> None:
+    from benchmarks.finetuning import FORMER, OURS, TIMM, page
+
+    errors = [("cells", OURS, 10.0), ("cells", OURS, 20.0), ("cifar-50", OURS, 30.0), ("cells", TIMM, 1.0)]
+    row = {"start": "weights", "seconds": 5.4, "steps": 7, "seed": 0}
+    rows = [row | {"data": data, "recipe": recipe, "error": error} for data, recipe, error in errors]
+    rows.append(row | {"data": "cells", "recipe": "steps=9", "error": 2.0})
+    said = {"recipe": "r", "passes": 2, "images": 3000, "error": 4.0}
+    machine = {"device": "d", "torch": "2", "threads": 1}
+    text = page({"environment": machine, "rows": rows, "weights": said, "data": {}})
+    assert f"| {OURS} | 30.0 (1; 7, 5 s) | 15.0 ± 7.1 (2; 7, 5 s) | 22.5 |" in text
+    assert "| timm |" not in text  # it is not measured on all
+    assert f"| {FORMER} |" not in text
+    assert "| steps=9 | 2.0 | 2.0 |" in text
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO")  # timm leaves files open
 def test_measured_once(archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
