@@ -1,6 +1,6 @@
 """Errors of fine-tuning on few images: by our recipe, by changes of it, and by others' defaults.
 
-    python -m benchmarks.finetuning --archives ../shared/data --folders /tmp/finetuning --out results/finetuning
+    python -m benchmarks.finetuning --archives ARCHIVES --folders FOLDERS --out results/finetuning
 
 All train the same small network on the same images, with as many passes. The weights that training starts from are
 made here, on other classes. Each result is written as it is measured; the same command goes on with what is missing.
