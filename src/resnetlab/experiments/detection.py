@@ -15,9 +15,9 @@ from resnetlab.experiments.detection_rows import (
     PLAIN,
     REFINED,
     SCALED,
-    Calibrated,
+    Judged,
     Row,
-    calibrated,
+    judged,
     measure_detector,
     read_subject,
     rows_of,
@@ -60,10 +60,10 @@ def task(words: Sequence[str], scale: Scale) -> Task:
 
 
 def make_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Sequence[Scored]) -> Record:
-    """The detectors, each row calibrated against the one before, and the paper's rows."""
+    """The detectors, each row judged against the one before, and the paper's rows."""
     steps = STEPS if experiment.name == "table9" else STEPS[:1]
     rows = rows_of(runs, steps)
-    changes = [None, *(calibrated(a, b) for a, b in pairwise(rows))]
+    changes = [None, *(judged(a, b) for a, b in pairwise(rows))]
     tables = [_table(rows, changes, runs), _class_table(rows, experiment)]
     tables.append(_paper_table(experiment))
     made_from = tuple(_without_matches(run).to_json() for run in runs)
@@ -77,7 +77,7 @@ def make_record(experiment: Experiment, runs: Sequence[FinishedRun], scores: Seq
     )
 
 
-def _table(rows: Sequence[Row], changes: Sequence[Calibrated | None], runs: Sequence[FinishedRun]) -> Table:
+def _table(rows: Sequence[Row], changes: Sequence[Judged | None], runs: Sequence[FinishedRun]) -> Table:
     header = ("detector", "seeds", "AP50 %", "change of AP50", "AP %", "VOC 11 points %", "VOC area %")
     lines = []
     for row, change in zip(rows, changes, strict=True):
@@ -145,7 +145,7 @@ def _printed(experiment: Experiment) -> tuple[PrintedDetection, ...]:
     return paper.TABLES[int(experiment.name.removeprefix("table"))]
 
 
-def _sentences(rows: Sequence[Row], changes: Sequence[Calibrated | None]) -> list[str]:
+def _sentences(rows: Sequence[Row], changes: Sequence[Judged | None]) -> list[str]:
     found = []
     for before, row, change in zip(rows, rows[1:], changes[1:], strict=False):
         assert change is not None  # noqa: S101 -- only the first has none

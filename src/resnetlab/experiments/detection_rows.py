@@ -59,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Judged:
     """The change of AP50 from one row to another, in points, and its standard error over images and seeds."""
 
     points: float
@@ -140,12 +140,12 @@ def rows_of(runs: Sequence[FinishedRun], steps: Sequence[Step]) -> list[Row]:
     return found
 
 
-def calibrated(first: Row, second: Row) -> Calibrated:
+def judged(first: Row, second: Row) -> Judged:
     """The change of AP50: by a paired bootstrap over the images, and by the spread over the seeds."""
     found = bootstrap(first.matches, second.matches, RULE)
     over_seeds = _variance_over_seeds(first, second)
     error = (100**2 * found.mean.standard_error**2 + over_seeds) ** 0.5
-    return Calibrated(100 * found.mean.difference, error, found)
+    return Judged(100 * found.mean.difference, error, found)
 
 
 def _variance_over_seeds(first: Row, second: Row) -> float:

@@ -178,7 +178,7 @@ class Recipe:
                     _require(self, name, sane, f"a finite number, a whole one of at most {LARGEST_NUMBER:,}")
         _require(self, "momentum", 0 <= self.momentum < 1, "at least 0 and less than 1")
         _require(self, "warmup_rate", self.warmup_rate is None or self.warmup_rate > 0, "more than 0, or none")
-        _require(self, "warmup_error", 0 < self.warmup_error <= 100, "more than 0 and at most 100")
+        _require(self, "warmup_error", 0 <= self.warmup_error <= 100, "at least 0 and at most 100")
         _require(self, "drops", all(drop >= 0 for drop in self.drops), "steps")
         sizes = ("crop_size", "test_crop", "test_resize", "longest", "padding")
         for name in (*sizes, "sides"):
