@@ -1,7 +1,6 @@
 """Folders of few images, in classes, to measure fine-tuning on, made from archives of real images."""
 
 import random
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, UnidentifiedImageError
 
+from benchmarks.archives import unpack
 from resnetlab.errors import ResnetlabError
 
 OWN = "automobile", "deer", "dog", "frog", "truck"
@@ -72,8 +72,7 @@ def counts(folder: Path) -> dict[str, dict[str, int]]:
 def _extract(archive: Path, into: Path) -> None:
     if not archive.exists():
         raise ResnetlabError(f"{archive} does not exist")
-    with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="data")
+    unpack(archive, into)
 
 
 def _take(whole: Path, out: Path, classes: Iterable[str], count: int) -> None:

@@ -10,7 +10,6 @@ batch of 224x224.
 
 import os
 import statistics
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from benchmarks.archives import unpack
 from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.pack import pack
 from resnetlab.data.photos import Augmentation, PhotoStream
@@ -80,8 +80,7 @@ def page(record: dict[str, Any]) -> str:
 
 
 def _ways(photos: Path, folder: Path, cores: int) -> dict[str, Way]:
-    with tarfile.open(photos) as tar:
-        tar.extractall(folder / "photos", filter="data")
+    unpack(photos, folder / "photos")
     paths = sorted(path for path in (folder / "photos").rglob("*") if path.is_file())
     files = tuple(File(path.name, str(path)) for path in paths)
     split = Files(files, torch.arange(len(files)))

@@ -28,6 +28,8 @@ from typing import Literal
 import tyro
 from tyro.conf import Positional
 
+from benchmarks.archives import unpack
+
 StepName = Literal["check", "training", "detection", "scenes", "figure6", "resnet1202"]
 DATA = Path("data/CIFAR-10-JPEG.npz")  # lossy pixels: the name stands beside every number
 LONG = ("--steps", "64000", "--images", "50000", "--workers", "14", "--rounds", "4", "--seconds", "0.5")
@@ -146,10 +148,9 @@ def _figure6(
     if not DATA.exists():
         if archive is None:
             raise SystemExit(f"{DATA} is absent; --archive names a tar file of images to make it from")
-        unpack(archive, 20 if here.smoke else None)
+        make_arrays(archive, 20 if here.smoke else None)
     for path in runs:
-        with tarfile.open(path) as file:
-            file.extractall("runs", filter="data")
+        unpack(path, Path("runs"))
     small = ("--iterations", "4") if here.smoke else ()
     figure = ("reproduce", "figure6", "--scale", "full", "--data", str(DATA), "--set", "precision=bfloat16")
     here.resnetlab(*figure, "--seeds", str(seeds), "--networks", *networks, *small)
@@ -177,7 +178,7 @@ def _pack(folders: Sequence[Path], out: Path) -> None:
                 file.add(path, path.relative_to(folders[0].parent))
 
 
-def unpack(archive: Path, images: int | None) -> None:
+def make_arrays(archive: Path, images: int | None) -> None:
     """The archive's images as arrays, so that they are decoded once; `images` of each class and split."""
     import numpy as np
 
@@ -189,7 +190,7 @@ def unpack(archive: Path, images: int | None) -> None:
         members = [member for member in file.getmembers() if member.isfile()]
         if images is not None:
             members = [member for member in members if int(Path(member.name).stem) < images]
-        file.extractall(folder, members, filter="data")
+    unpack(archive, folder, members)
     found = load_folder(folder)
     assert isinstance(found.train, Pixels)
     assert isinstance(found.test, Pixels)

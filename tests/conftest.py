@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from archives import unpack
 from hypothesis import settings
 from PIL import Image
 from servers import serving
 from torch import nn
 
+from benchmarks.archives import unpack
 from resnetlab.analysis.structure import compared_structure
 from resnetlab.cli import main
 from resnetlab.data.dataset import Dataset, pixel_dataset

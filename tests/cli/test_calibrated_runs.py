@@ -48,6 +48,7 @@ def test_trust(command: Command, colours: Path, capsys: pytest.CaptureFixture[st
     assert command("evaluate", "run", "--out", "e") == 0
     printed = capsys.readouterr().out
     assert f"before the temperature of {model.temperature:.2f})" in printed
+    assert "trained on" not in printed  # the images are those of the training
     numbers, scored = json.loads(Path("e/metrics.json").read_text()), Scored.load(Path("e"))
     assert scored.temperature == numbers["temperature"] == model.temperature
     before = numbers["expected_calibration_error_before_temperature"]

@@ -183,9 +183,11 @@ def _trained_on(dataset: Dataset, split: SplitName, source: DataSource, model: M
 
 def _of_model(source: DataSource, model: Model | OnnxModel) -> str:
     """The fingerprint of the data as the model's training had it."""
-    resident = model.provenance.get("recipe", {}).get("crop", "padded") == "padded"
-    as_then = replace(source, image_size=model.fit.crop[0] if resident else None, on_bad="skip")
-    return as_then.load(resident).fingerprint()
+    recipe = model.provenance.get("recipe", {})
+    resident = recipe.get("crop", "padded") == "padded"
+    as_then = replace(source, image_size=model.fit.crop[0] if resident else None, on_bad="skip").load(resident)
+    trained_on = as_then.with_validation(recipe.get("validation", 0))
+    return trained_on.with_training(recipe.get("images", 0), recipe.get("label_noise", 0.0)).fingerprint()
 
 
 def _as_in_training(source: DataSource, model: Model | OnnxModel) -> DataSource:

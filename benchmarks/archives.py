@@ -1,4 +1,4 @@
-"""Archives for tests."""
+"""Archives of data."""
 
 import tarfile
 from collections.abc import Iterable
