@@ -50,6 +50,7 @@ class Pixels:
         """The name of one image in error messages."""
         return f"image {number}"
 
+    @cached_property
     def units(self) -> list[Unit]:
         """The images that stay together when some are held out: equal ones."""
         return units([hashlib.blake2b(image, digest_size=16).digest() for image in self.pixels.cpu().numpy()])
@@ -142,6 +143,7 @@ class Files:
         """The path of one image, for error messages."""
         return self.files[number].path
 
+    @cached_property
     def units(self) -> list[Unit]:
         """The images that stay together when some are held out: those of equal content, and those of one group."""
         contents = same_content(self.files)
@@ -268,7 +270,7 @@ class Dataset:
         order = permutation(len(self.train), seed=0, epoch=0, device=torch.device("cpu")).tolist()
         sizes = torch.bincount(labels).tolist()
         quota = [min(share, max(0, size - 1)) for share, size in zip(shares(labels, count), sizes, strict=True)]
-        held = torch.tensor(hold_out(order, labels.tolist(), self.train.units(), quota))
+        held = torch.tensor(hold_out(order, labels.tolist(), self.train.units, quota))
         if not held.any():
             raise ResnetlabError(
                 f"cannot set {count} images apart for validation: each class of {self.name} needs its images for "

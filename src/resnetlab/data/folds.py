@@ -27,7 +27,7 @@ def folded(dataset: Dataset, which: Fold) -> Dataset:
     if dataset.has_boxes or dataset.train.labels.ndim != 1:
         raise ResnetlabError(f"{dataset.name}: folds are for images of one class each")
     every = joined([dataset.train, dataset.test]) if dataset.automatic else dataset.train
-    labels, units = every.labels.numpy(), np.array(every.units())
+    labels, units = every.labels.numpy(), np.array(every.units)
     for k, name in enumerate(dataset.classes):
         if 0 < (different := len(np.unique(units[labels == k]))) < of:
             raise ResnetlabError(

@@ -119,7 +119,7 @@ def _finished_before(spec: RunSpec, place: Path) -> tuple[str, ...]:
     candidates = (path for path in sorted(place.parent.iterdir()) if same.fullmatch(path.name))
     found = [path for path in candidates if read_result(path) is not None]
     return tuple(
-        f"{path} is finished, and {ENDED}: this run begins anew (`from_={path}` would start from its weights)"
+        f"{path} is finished, and {ENDED}: this run starts from the beginning; `from_={path}` would take its weights"
         for path in found[:1]
     )
 
@@ -162,9 +162,11 @@ def folds_of(asked: Request, count: int) -> tuple[Path, list[Request]]:
     """
     if count < 2:
         raise ResnetlabError(f"`folds={count}`: it must be at least 2")
-    spec = plan(replace(asked, fold=(1, count))).spec
-    whole = replace(spec, data=replace(spec.data, fold=None))
-    root = asked.out or Path("runs") / f"{whole.folder_name}-{count}folds"
+    root = asked.out
+    if root is None:  # the name needs the plan, which loads the data
+        spec = plan(replace(asked, fold=(1, count))).spec
+        whole = replace(spec, data=replace(spec.data, fold=None))
+        root = Path("runs") / f"{whole.folder_name}-{count}folds"
     if is_started(root):
         raise ResnetlabError(f"{root} holds a single run; give another folder for the folds with `out`")
     return root, [replace(asked, fold=(k, count), out=root / f"fold{k}") for k in range(1, count + 1)]

@@ -163,7 +163,7 @@ def _joined(parts: list[Files]) -> Files:
 def _held_out(images: Files, source: Path) -> tuple[Files, Files]:
     """Training and test images. Equal files stay in one split, and training keeps an image of every class."""
     assert images.boxes is not None  # noqa: S101 -- for the type checker
-    of, groups = images.units(), dict[Unit, list[int]]()
+    of, groups = images.units, dict[Unit, list[int]]()
     for k in sorted(range(len(images)), key=lambda k: hashlib.sha256(_place(images.files[k].name).encode()).digest()):
         groups.setdefault(of[k], []).append(k)
     classes = [{row[4] for row in rows if not (row[5] or row[6])} for rows in images.boxes.tolist()]

@@ -63,8 +63,7 @@ def _split(source: Path, by_class: dict[str, list[File]]) -> tuple[dict[str, lis
     hashes = [hashlib.sha256(place.encode()).digest() for place in places]
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     quota = [max(1, round(TEST_SHARE * len(files))) for files in by_class.values()]
-    of = together.units()
-    held = hold_out(order, labels, of, quota)
+    held = hold_out(order, labels, together.units, quota)
     names = list(by_class)
     parts: tuple[dict[str, list[File]], dict[str, list[File]]] = ({}, {})
     for file, label, tested in sorted(zip(together.files, labels, held, strict=True), key=lambda each: each[0].name):
