@@ -98,11 +98,11 @@ def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOpt
     variant = {"shortcut": given.get("shortcut"), "narrow": given.get("narrow")}
     variant["version"] = VERSIONS[given["stride_on"]] if "stride_on" in given else None
     asked = Request(
-        str(data),
-        "classification",
-        given.get("network"),
-        _path(given.get("from_")),
-        variant,
+        data=str(data),
+        task="classification",
+        network=given.get("network"),
+        start=_path(given.get("from_")),
+        variant=variant,
         recipe=recipe,
         seed=given.get("seed", 0),
         out=_path(given.get("out")),

@@ -21,7 +21,7 @@ from resnetlab.models.modelfile import Model, load, save
 from resnetlab.models.onnxfile import export_onnx
 from resnetlab.models.trust import Trust, distance, fit_temperature, fit_trust
 from resnetlab.networks.resnet import build
-from resnetlab.tasks.calibration import _features, every
+from resnetlab.tasks.fitting_trust import _features, every
 
 
 def sampled(count: int, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:

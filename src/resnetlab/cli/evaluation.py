@@ -1,7 +1,7 @@
 """`resnetlab evaluate`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,6 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from resnetlab.evaluation.answers import Answers
     from resnetlab.evaluation.evaluate import EvaluationSet
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 SHOWN = 20  # classes
 SMALL_MAP = 3  # positions
 WORST = 10
-EXPLAINED = 8  # mistakes
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,9 @@ def test_classifier(
     say(f"{count:,} images in {found.seconds:.1f} s, {count / found.seconds:.1f} images/s")
     _print_classes(found.scored.answers(), out)
     if out and main_process:
-        write(out, found.model, found.images, found.scored)
+        from resnetlab.report.evaluation_files import write_tested
+
+        write_tested(out, found.model, found.images, found.scored)
         say(f"Numbers, scores, tables, confusion matrix, the most confident mistakes and why they were made: {out}")
 
 
@@ -215,7 +215,9 @@ def evaluation_of_run(folder: Path, settings: Settings) -> None:
         watch = lambda items, total: watched(items, "evaluating", total)
         found = score_run(folder, "center", settings.device, settings.workers, "skip", watch)
     if main_process:
-        write(evaluation_folder(folder), found.model, found.images, found.scored)
+        from resnetlab.report.evaluation_files import write_tested
+
+        write_tested(evaluation_folder(folder), found.model, found.images, found.scored)
         _say_error(found.scored)
 
 
@@ -237,69 +239,19 @@ def write_folds(root: Path, runs: Sequence[Path]) -> str:
     from resnetlab.runs.folder import evaluation_folder, read_settings
 
     found = cross_validated([Scored.load(evaluation_folder(folder) / SCORES) for folder in runs])
-    pooled, shown = found.pooled, list[tuple[EvaluationSet, int]]()
+    pooled, images = found.pooled, list[EvaluationSet]()
     for folder, scored in zip(runs, found.folds, strict=True):
         settings = read_settings(folder)
-        images = images_for(load(folder), settings["source"], Path(settings["data_dir"]), "test")
-        number = {name: k for k, name in enumerate(images.names)}
-        shown += [(images, number[name]) for name in scored.names]
-
-    def pixels(k: int) -> "np.ndarray":
-        images, number = shown[k]
-        return images.pixels(number)
-
+        of_fold = images_for(load(folder), settings["source"], Path(settings["data_dir"]), "test")
+        images += [of_fold] * len(scored.names)
+    names = [name for scored in found.folds for name in scored.names]
     title = "{network} on {data}, {protocol}".format(**pooled.about)
     about = {"title": title, **pooled.about, "errors_of_folds": found.errors}
     place = evaluation_folder(root)
     place.mkdir(parents=True, exist_ok=True)
-    write_evaluation(place, pooled, pixels, about)
+    write_evaluation(place, pooled, lambda k: images[k].pixels_of(names[k]), about)
     pooled.save(place / SCORES)
     return found.in_words()
-
-
-def write(folder: Path, trained: "Model | OnnxModel", images: "EvaluationSet", scored: "Scored") -> None:
-    """Write all files of an evaluation."""
-    from resnetlab.evaluation.scores import SCORES
-    from resnetlab.models.modelfile import Model
-    from resnetlab.report.evaluation_files import write_evaluation
-
-    title = f"{trained.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
-    about = {"title": title, **scored.about, "preprocessing": trained.fit.describe()}
-    number = {name: k for k, name in enumerate(images.names)}
-    found, pixels = scored.answers(), lambda k: images.pixels(number[scored.names[k]])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, scored, pixels, about)
-    if isinstance(trained, Model):
-        _explain_mistakes(folder / "explained.png", trained, found, scored.names, pixels)
-    scored.save(folder / SCORES)
-
-
-def _explain_mistakes(
-    path: Path,
-    trained: "Model",
-    found: "Answers",
-    names: Sequence[str],
-    pixels: "Callable[[int], np.ndarray]",
-) -> None:
-    """Draw where the network sees the wrong and the true class of its most confident mistakes, if it made any."""
-    import numpy as np
-
-    from resnetlab.data.class_names import spoken
-    from resnetlab.inference.explain import explain
-    from resnetlab.report.explanations import draw_explanations
-
-    wrong = found.confident_mistakes(EXPLAINED)
-    if not wrong:
-        path.unlink(missing_ok=True)
-        return
-    pairs = [(int(found.ranked[k, 0]), int(found.labels[k])) for k in wrong]
-    explained = explain(trained, np.stack([pixels(k) for k in wrong]), pairs)
-    titles = [
-        [names[k][-34:], *(f"{what} {spoken(name)[:20]} {share:.0%}" for what, name, share in zip(
-            ("taken for", "is"), each.classes, each.probabilities, strict=True))]
-        for k, each in zip(wrong, explained, strict=True)
-    ]  # fmt: skip
-    draw_explanations(explained, titles, path, f"The {len(wrong)} most confident mistakes")
 
 
 def beside(trained: "Model | OnnxModel", protocol: ProtocolName) -> str:

@@ -134,11 +134,13 @@ class _Predicting:
 
     @classmethod
     def of(cls, path: Path, what: PredictionOptions, settings: InferenceSettings) -> "_Predicting":
+        import torch
+
         from resnetlab.inference.engines import open_engine, settle
         from resnetlab.inference.predict import predict
         from resnetlab.models.importing import read_model
         from resnetlab.runs.settings import choose_device
-        from resnetlab.tasks.views import predict_by_protocol
+        from resnetlab.tasks.several_views import predict_by_protocol
 
         top, workers = what.top or 5, settings.workers
         on_torch = (what.engine or ("onnxruntime" if path.suffix == ".onnx" else "torch")) == "torch"
@@ -147,7 +149,7 @@ class _Predicting:
         if model is not None and what.protocol != "center":
             name, precision = what.protocol, settle(what.precision, device)
             if settings.threads:
-                torch_threads(settings.threads)
+                torch.set_num_threads(settings.threads)
 
             def by_protocol(paths: list[Path]) -> "Iterator[Prediction | Unreadable]":
                 return predict_by_protocol(model, paths, name, device, precision, top=top, workers=workers)
@@ -162,13 +164,6 @@ class _Predicting:
             return predict(engine, paths, top=top, batch_size=size, workers=workers)
 
         return cls(singly, engine.about, device, model)
-
-
-def torch_threads(count: int) -> None:
-    """Set the number of the network's threads."""
-    import torch
-
-    torch.set_num_threads(count)
 
 
 def _refuse(model: Path, what: PredictionOptions, settings: InferenceSettings) -> None:

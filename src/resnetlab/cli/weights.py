@@ -138,10 +138,8 @@ def export(
 def _input(model: "Model") -> str:
     """What a deployed model takes, and whether its probabilities are calibrated."""
     channels, height, width = model.preprocessing.image_shape
-    from resnetlab.models.onnxfile import limit_of
-
     trust = "" if model.trust is None else "; logits are calibrated"
-    trust += "" if limit_of(model) is None else ", and `distance` is the second output"
+    trust += "" if model.limit is None else ", and `distance` is the second output"
     return f"input pixels, uint8 (batch, {height}, {width}, {channels}); normalisation is inside{trust}"
 
 

@@ -1,7 +1,8 @@
 """A model tested on a data set by a protocol: images as its file says, labels by the names of classes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from resnetlab.data.named import DataSource
 from resnetlab.data.preprocessing import Fit
 from resnetlab.data.reading import read_each
 from resnetlab.data.sources.layouts import find_images, is_listed
+from resnetlab.data.sources.resident import decoded
 from resnetlab.data.sources.splitting import split_images
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.class_order import by_name
@@ -25,6 +27,7 @@ from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
 from resnetlab.training.distributed import World, summed
 
+NO_TEST = "images that the model was trained on are among these: this is no test"
 Numbered = tuple[int, list[np.ndarray]]
 Watch = Callable[[Iterable[Numbered]], Iterable[Numbered]]
 
@@ -62,6 +65,18 @@ class EvaluationSet:
         """One image as the model sees it."""
         return self.fit(self.images.open(number))
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+    def pixels_of(self, name: str) -> np.ndarray:
+        """The image of a name as the model sees it."""
+        return self.pixels(self._numbers[name])
+
+    def about(self, read: int) -> dict[str, Any]:
+        """What scores of these images say of them, of which so many could be read."""
+        return {"data": self.data, "split": self.split, "note": self.note, "unreadable": len(self) - read}
+
     def cut(self, protocol: Protocol, numbers: Int64[Tensor, "k"]) -> Iterator[Numbered]:
         """The parts that a protocol cuts of the images of some numbers."""
         for k, parts in read_each(self.images[numbers], protocol.cut, self.workers, self.on_bad, self.skipped):
@@ -96,21 +111,19 @@ def images_for(
             if not len(files):
                 split_images(found, path)  # says what is expected
             name = path.resolve().stem
-            known = model.provenance.get("data", {}).get("name") == name
-            warning = "images that the model was trained on are among these: this is no test" if known else ""
+            warning = NO_TEST if _is_of(model, name) else ""
             return EvaluationSet(name, warning, split, classes, files, fit, on_bad, workers)
         dataset = split_images(found, path, where.fold)
     else:
         dataset = where.load()
         if model.provenance.get("recipe", {}).get("crop", "padded") == "padded":
             _refuse_other_sizes(dataset, fit)
-    trained_on, held = model.provenance.get("data", {}), model.provenance.get("recipe", {}).get("validation", 0)
-    if held and split in ("train", "validation") and trained_on.get("name") == dataset.name:
+    warning = _trained_on(dataset, split or "test", model) if _is_of(model, dataset.name) else ""
+    held = model.provenance.get("recipe", {}).get("validation", 0)
+    if held and split in ("train", "validation") and _is_of(model, dataset.name):
         dataset = dataset.with_validation(held)  # the same images as in training
     chosen = _chosen(dataset, split or "test")
-    note = "" if split == "all" else dataset.note
-    if warning := _trained_on(dataset, split or "test", where, model):
-        note = f"{note}; {warning}" if note else warning
+    note = "; ".join(filter(None, ("" if split == "all" else dataset.note, warning)))
     return EvaluationSet(dataset.name, note, split or "test", dataset.classes, chosen, fit, on_bad, workers)
 
 
@@ -147,14 +160,8 @@ def evaluate(
     if not read.any():
         raise ResnetlabError(f"{images.data}: none of the images can be read")
     names = tuple(name for name, is_read in zip(images.names, read.tolist(), strict=True) if is_read)
-    said: dict[str, Any] = {
-        "network": model.network.architecture.name,
-        "data": images.data,
-        "split": images.split,
-        "note": images.note,
-    }
-    about_ = protocol.about if precision == "float32" else f"{protocol.about}, {precision}"
-    said |= {"protocol": about_, "unreadable": len(images) - len(names)}
+    way = protocol.about if precision == "float32" else f"{protocol.about}, {precision}"
+    said = {"network": model.architecture.name, "protocol": way, **images.about(len(names))}
     if model.trust is not None and protocol.name == "center":
         said |= {"temperature": model.temperature}
     return Scored(found[read], table[images.labels][read], names, model.classes, said | (about or {})), remark
@@ -169,38 +176,39 @@ def _chosen(dataset: Dataset, split: SplitName) -> Split:
     return splits[split]
 
 
-def _trained_on(dataset: Dataset, split: SplitName, source: DataSource, model: Model | OnnxModel) -> str:
-    """A warning if images that the model was trained on may be among those of the split."""
-    trained_on = model.provenance.get("data", {})
-    if trained_on.get("name") != dataset.name:
-        return ""
+def _is_of(model: Model | OnnxModel, name: str) -> bool:
+    """Whether the model was trained on data of this name."""
+    return bool(model.provenance.get("data", {}).get("name") == name)
+
+
+def _trained_on(dataset: Dataset, split: SplitName, model: Model | OnnxModel) -> str:
+    """A warning if images that the model was trained on may be among those of a split of its training data."""
     if split in ("train", "all"):
-        return "images that the model was trained on are among these: this is no test"
-    if dataset.automatic and split == "test" and _of_model(source, model) != trained_on.get("fingerprint"):
+        return NO_TEST
+    if dataset.automatic and split == "test" and not _is_unchanged(dataset, model):
         return "the images are others than in training, so that some of these may have been trained on"
     return ""
 
 
-def _of_model(source: DataSource, model: Model | OnnxModel) -> str:
-    """The fingerprint of the data as the model's training had it."""
+def _is_unchanged(dataset: Dataset, model: Model | OnnxModel) -> bool:
+    """Whether a data set is, in the storage that the training chose, the one that the model was trained on."""
     recipe = model.provenance.get("recipe", {})
-    resident = recipe.get("crop", "padded") == "padded"
-    as_then = replace(source, image_size=model.fit.crop[0] if resident else None, on_bad="skip").load(resident)
-    trained_on = as_then.with_validation(recipe.get("validation", 0))
-    return trained_on.with_training(recipe.get("images", 0), recipe.get("label_noise", 0.0)).fingerprint()
+    if recipe.get("crop", "padded") == "padded" and not dataset.resident:
+        dataset = decoded(dataset, Path(dataset.name), Fit.square(model.fit.crop[0]), "skip")
+    dataset = dataset.with_validation(recipe.get("validation", 0))
+    dataset = dataset.with_training(recipe.get("images", 0), recipe.get("label_noise", 0.0))
+    return bool(dataset.fingerprint() == model.provenance["data"].get("fingerprint"))
 
 
 def _as_in_training(source: DataSource, model: Model | OnnxModel) -> DataSource:
     """The source, divided as in training if it is the training data, by its name or, if moved, by its content."""
-    trained_on = model.provenance.get("data", {})
-    divided = source.divided_as(trained_on)
-    if divided == source or trained_on.get("name") == source.stem:
+    divided = source.divided_as(model.provenance.get("data", {}))
+    if divided == source or _is_of(model, source.stem):
         return divided
     try:
-        is_the_same = _of_model(divided, model) == trained_on.get("fingerprint")
+        return divided if _is_unchanged(divided.load(not is_listed(Path(source.name))), model) else source
     except ResnetlabError:  # e.g. names that the pattern of the groups does not match
         return source
-    return divided if is_the_same else source
 
 
 def _refuse_other_sizes(dataset: Dataset, fit: Fit) -> None:

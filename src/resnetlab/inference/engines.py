@@ -22,7 +22,7 @@ from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
-from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, limit_of, read_onnx
+from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, read_onnx
 from resnetlab.models.trust import Calibrated
 from resnetlab.networks.inference import fold_batch_norm, fused
 
@@ -76,15 +76,15 @@ def open_engine(
         settled = settle(precision, device)
         torch.set_num_threads(threads)
         run = torch_engine(model, device, settled, features)
-        return Engine(run, fit, model.classes, f"{label}, torch, {settled}", None if features else limit_of(model))
+        return Engine(run, fit, model.classes, f"{label}, torch, {settled}", None if features else model.limit)
     assert name is not None  # noqa: S101 -- for the type checker
     _runtime(name)  # miss it, and refuse the rest, before the export
     _check(name, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(model, exported)
-        run, used = _of_onnx(exported, name, precision, threads, _outputs(limit_of(model)))
-    return Engine(run, fit, model.classes, f"{label}, {name}, {used}", limit_of(model))
+        run, used = _of_onnx(exported, name, precision, threads, _outputs(model.limit))
+    return Engine(run, fit, model.classes, f"{label}, {name}, {used}", model.limit)
 
 
 def settle(precision: EnginePrecision, device: torch.device) -> Literal["float32", "bfloat16"]:

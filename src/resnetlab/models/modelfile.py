@@ -63,6 +63,11 @@ class Model:
         return 1.0 if self.trust is None else self.trust.temperature
 
     @property
+    def limit(self) -> float | None:
+        """The distance beyond which an image is unlike the training images, if features of them are kept."""
+        return None if self.trust is None or self.trust.known is None else self.trust.limit
+
+    @property
     def calibrated(self) -> ResNet:
         """A copy of the network whose logits are divided by the temperature, in its last layer."""
         network = copy.deepcopy(self.network)

@@ -92,7 +92,7 @@ def export_onnx(model: Model, path: Path) -> float:
             Deployed(model).eval(),
             (pixels,),
             input_names=[INPUT],
-            output_names=[OUTPUT] if limit_of(model) is None else [OUTPUT, DISTANCE],
+            output_names=[OUTPUT] if model.limit is None else [OUTPUT, DISTANCE],
             dynamic_shapes=({0: batch},),
             dynamo=True,
             verbose=False,
@@ -186,7 +186,7 @@ def header_of(model: Model) -> dict[str, Any]:
         "classes": model.classes,
         "preprocessing": model.preprocessing.fit.describe(),
         "provenance": model.provenance,
-        "limit": limit_of(model),
+        "limit": model.limit,
     }
 
 
@@ -213,11 +213,6 @@ def largest_difference(model: Model, run: Callable[[np.ndarray], np.ndarray]) ->
         theirs = torch.from_numpy(run(pixels.numpy()))
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
     return worst
-
-
-def limit_of(model: Model) -> float | None:
-    """The distance beyond which an image is unlike the training images, if the model keeps features of them."""
-    return None if model.trust is None or model.trust.known is None else model.trust.limit
 
 
 def _needed(*names: str) -> list[ModuleType]:

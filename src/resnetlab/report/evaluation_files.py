@@ -15,12 +15,18 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
+from resnetlab.evaluation.evaluate import EvaluationSet
 from resnetlab.evaluation.scores import SCORES, Scored
 from resnetlab.files import replacing, write_json
+from resnetlab.inference.explain import explain
+from resnetlab.models.modelfile import Model
+from resnetlab.models.onnxfile import OnnxModel
+from resnetlab.report.explanations import draw_explanations
 
 TABLES = "metrics.json", "per_class.csv", "predictions.csv"
 FILES = (*TABLES, SCORES, "confusion.png", "mistakes.png", "explained.png", "reliability.png")
 MISTAKES = 24
+EXPLAINED = 8  # mistakes
 ACROSS = 6
 WITH_NUMBERS = 30  # classes
 WITH_NAMES = 60
@@ -34,6 +40,18 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file() or (folder.is_dir() and any(path.name not in FILES for path in folder.iterdir())):
         raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
+
+
+def write_tested(folder: Path, model: Model | OnnxModel, images: EvaluationSet, scored: Scored) -> None:
+    """Write all files of a model's evaluation; the scores last."""
+    title = f"{model.architecture.label} on {images.data}, {images.split}, {scored.about['protocol']}"
+    about = {"title": title, **scored.about, "preprocessing": model.fit.describe()}
+    pixels = lambda k: images.pixels_of(scored.names[k])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(folder, scored, pixels, about)
+    if isinstance(model, Model):
+        draw_explained_mistakes(model, scored, pixels, folder / "explained.png")
+    scored.save(folder / SCORES)
 
 
 def write_evaluation(
@@ -152,6 +170,23 @@ def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int]
     shown_ = f"The {len(wrong)} most confident of {answers.errors:,} mistakes" if wrong else "No mistakes"
     figure.suptitle(shown_, fontsize=10)
     _save(figure, path)
+
+
+def draw_explained_mistakes(model: Model, scored: Scored, pixels: Callable[[int], np.ndarray], path: Path) -> None:
+    """Draw where the network sees the wrong and the true class of its most confident mistakes, if it made any."""
+    answers = scored.answers()
+    wrong = answers.confident_mistakes(EXPLAINED)
+    if not wrong:
+        path.unlink(missing_ok=True)
+        return
+    pairs = [(int(answers.ranked[k, 0]), int(answers.labels[k])) for k in wrong]
+    explained = explain(model, np.stack([pixels(k) for k in wrong]), pairs)
+    titles = [
+        [scored.names[k][-34:], *(f"{what} {spoken(name)[:20]} {share:.0%}" for what, name, share in zip(
+            ("taken for", "is"), each.classes, each.probabilities, strict=True))]
+        for k, each in zip(wrong, explained, strict=True)
+    ]  # fmt: skip
+    draw_explanations(explained, titles, path, f"The {len(wrong)} most confident mistakes")
 
 
 def worst_first(rows: list[OfClass]) -> list[OfClass]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from resnetlab.data.dataset import Dataset
 from resnetlab.devices import widened, widest
 from resnetlab.evaluation.metrics import errors
-from resnetlab.tasks.calibration import add_trust
+from resnetlab.tasks.fitting_trust import add_trust
 from resnetlab.tasks.task import Metric, Task
 from resnetlab.training.recipe import Recipe
 

@@ -1,6 +1,5 @@
 """Test an exported model: what an engine for ONNX files gives, counted as the network itself is."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.class_order import by_name
-from resnetlab.evaluation.evaluate import EvaluationSet, Numbered, Watch
+from resnetlab.evaluation.evaluate import EvaluationSet, Watch
 from resnetlab.evaluation.protocol import protocol
 from resnetlab.evaluation.scores import Scored, grouped
 from resnetlab.inference.engines import Engine
@@ -28,24 +27,14 @@ def evaluate_deployed(
     """
     table, remark = by_name(torch.arange(len(images.classes)), images.classes, engine.classes)
     way, found = protocol("center", engine.fit), dict[int, np.ndarray]()
-
-    def cut() -> Iterator[Numbered]:
-        yield from watch(images.cut(way, torch.arange(len(images))))
-
     rows, columns = engine.fit.crop
-    for numbers, pixels in grouped(cut(), batch_size * rows * columns):
+    cut = watch(images.cut(way, torch.arange(len(images))))
+    for numbers, pixels in grouped(cut, batch_size * rows * columns):
         found |= dict(zip(numbers, engine.run(pixels)[:, : len(engine.classes)], strict=True))
     if not found:
         raise ResnetlabError(f"{images.data}: none of the images can be read")
     read = sorted(found)
-    said: dict[str, Any] = {
-        "network": engine.about,
-        "data": images.data,
-        "split": images.split,
-        "note": images.note,
-        "protocol": f"{way.about}, {engine.about}",
-        "unreadable": len(images) - len(read),
-    }
+    said = {"network": engine.about, "protocol": f"{way.about}, {engine.about}", **images.about(len(read))}
     logits = torch.from_numpy(np.stack([found[number] for number in read]))
     labels, names = table[images.labels][torch.tensor(read)], tuple(images.names[number] for number in read)
     return Scored(logits, labels, names, engine.classes, said | (about or {})), remark
