@@ -228,8 +228,9 @@ class PhotoStream:
         return (bits(counter, self.seed, 2, step).double() / 2**63).numpy()
 
     def _trivial_draws(self, step: int) -> np.ndarray:
-        """Random whole numbers for TrivialAugment of each image."""
-        counter = self._places[:, None] * trivial_augment.NUMBERS + torch.arange(trivial_augment.NUMBERS)
+        """Random whole numbers for TrivialAugment of each image; none where it is off."""
+        numbers = trivial_augment.NUMBERS if self.augmentation.trivial else 0
+        counter = self._places[:, None] * numbers + torch.arange(numbers)
         return bits(counter, self.seed, TRIVIAL, step).numpy()
 
     def _shuffled(self, epoch: int) -> np.ndarray:
