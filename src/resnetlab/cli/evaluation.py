@@ -15,7 +15,6 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.runs.settings import Settings
 
 if TYPE_CHECKING:
-
     from resnetlab.evaluation.answers import Answers
     from resnetlab.evaluation.evaluate import EvaluationSet
     from resnetlab.evaluation.protocol import Protocol
