@@ -8,7 +8,11 @@ class ResnetlabError(ValueError):
     """A mistake in the input. The message names the file or value, what was expected, and what to do.
 
     It names options as in Python, in backticks: `batch_size=64`. The command line replaces them by its flags.
+    Names and values in it come from files of others, so that control characters are shown as Python writes them.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class FailedElsewhereError(ResnetlabError):
@@ -21,6 +25,11 @@ class DivergedError(ArithmeticError):
 
 class Interrupted(Exception):  # noqa: N818 -- not an error
     """The run was saved and stopped on request."""
+
+
+def printable(text: str) -> str:
+    """One line without control characters and half of a character, which a terminal obeys or cannot show."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

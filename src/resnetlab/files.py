@@ -1,5 +1,6 @@
 """Files: atomic writes (a file is complete or does not exist), JSON Lines, hashes."""
 
+import csv
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +75,51 @@ def read_regular(path: Path | str, offset: int = 0, size: int | None = None, mos
     Raises:
         OSError: it is missing, no regular file, larger than `most` bytes, or cannot be read.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError("it is not a regular file")
-        if size is None and state.st_size > most:
-            raise OSError(f"its {state.st_size:,} bytes are more than the {most:,} that are read")
+    with _open_regular(path) as file:
+        if size is None and (found := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(f"its {found:,} bytes are more than the {most:,} that are read")
         file.seek(offset)
         return file.readall() if size is None else file.read(size)
+
+
+def _open_regular(path: Path | str) -> FileIO:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file")
+    return FileIO(descriptor)
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; see `bytes.decode` for `errors`.
+
+    Raises:
+        ResnetlabError: it cannot be read, or is no text.
+    """
+    try:
+        return read_regular(path).decode("utf-8-sig", errors)
+    except FileNotFoundError:
+        raise ResnetlabError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise ResnetlabError(f"{path} cannot be read as text in UTF-8: {error}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ResnetlabError: it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ResnetlabError):
+            raise
+        raise ResnetlabError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ResnetlabError(f"{path} is damaged: it is not a JSON object")
+    return content
 
 
 def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path, Path]:
@@ -114,23 +151,45 @@ def refuse_inside(folder: Path, paths: Iterable[Path], option: str) -> None:
             raise ResnetlabError(f"{folder} holds {path.name}, which is read; give another folder with `{option}`")
 
 
+@contextmanager
+def csv_writer(path: Path) -> Iterator[Any]:
+    """A writer of a CSV file in UTF-8, whole or not at all; names that are not UTF-8 keep their bytes."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        yield csv.writer(file)
+
+
 def write_json(path: Path, content: object) -> None:
     """Write `content` atomically as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def read_lines(path: Path) -> list[bytes]:
+    """The complete lines of a file; none if it does not exist. An incomplete last line is ignored.
+
+    Raises:
+        ResnetlabError: it cannot be read.
+    """
+    try:
+        *lines, _ = read_regular(path).split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ResnetlabError(f"{path} cannot be read: {error}") from None
+    return lines
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a JSON Lines file; an incomplete last line is ignored.
 
     Raises:
-        ResnetlabError: a line that is no JSON object.
+        ResnetlabError: it cannot be read, or a line is no JSON object.
     """
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             found.append(json.loads(line))
         except (ValueError, RecursionError) as error:
@@ -141,8 +200,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, as hexadecimal digits."""
-    with path.open("rb") as file:
+    """The SHA-256 of a regular file's content, as hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

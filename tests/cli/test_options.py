@@ -2,20 +2,18 @@
 
 import hashlib
 import inspect
-import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from resnetlab.cli import (
     analysing,
@@ -34,19 +32,7 @@ from resnetlab.cli import (
 )
 from resnetlab.cli.command import OTHER_NAMES
 from resnetlab.cli.renamed import RENAMED
-from resnetlab.data.named import DataSource
-from resnetlab.data.preprocessing import Fit, Preprocessing
-from resnetlab.detection.model import save_detector
-from resnetlab.detection.network import detector
-from resnetlab.detection.options import PRESETS, DetectorOptions
-from resnetlab.evaluation.scores import Scored
-from resnetlab.models.modelfile import Model, save
-from resnetlab.networks.architecture import parse
-from resnetlab.networks.resnet import build
-from resnetlab.runs.run import run
-from resnetlab.runs.settings import Settings
-from resnetlab.runs.spec import RunSpec
-from resnetlab.training.named_recipes import RECIPES
+from tests.material import make_all
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
@@ -326,56 +312,7 @@ def test_every_option_is_tried(name: str) -> None:
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data and models of every kind that a command takes, small."""
     folder = tmp_path_factory.mktemp("material")
-    random = np.random.default_rng(0)
-    for part, count in (("train", 4), ("test", 3)):
-        for number, label in enumerate(("ant", "bee", "cow")):
-            (folder / "photos" / part / label).mkdir(parents=True)
-            for k in range(count + number * (part == "train")):
-                pixels = random.integers(0, 120, (50, 60, 3))
-                pixels[..., number] += 100
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / part / label / f"{k}.jpg")
-    shutil.copytree(folder / "photos", folder / "broken")
-    (folder / "broken" / "test" / "ant" / "0.jpg").write_bytes(b"x")
-    shutil.copytree(folder / "photos" / "test", folder / "other")
-    shutil.copytree(folder / "photos" / "train", folder / "unsplit")
-    arrays = {f"{kind}_{part}": array for part, n in (("train", 40), ("test", 10)) for kind, array in {
-        "x": random.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8), "y": np.arange(n) % 4}.items()}  # fmt: skip
-    np.savez(folder / "tiny.npz", **arrays)  # type: ignore[arg-type]
-    torch.manual_seed(0)
-    about = Preprocessing.by_channel(Fit.square(40, 32), (0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
-    for name, network in (("model", "cifar_resnet8"), ("narrow", "cifar_resnet8-narrow4")):
-        save(Model(build(network, num_classes=3), about, ("ant", "bee", "cow"), {}), folder / f"{name}.safetensors")
-    theirs = build("resnet18", num_classes=3)
-    torch.save(theirs.state_dict(), folder / "theirs.pth")
-    torch.save({"model": theirs.state_dict(), "model_ema": theirs.state_dict()}, folder / "several.pth")
-    (folder / "names.txt").write_text("ant\nbee\ncow\n")
-    boxes = {"images": [{"id": 1, "file_name": "photos/train/ant/0.jpg", "width": 60, "height": 50}]}
-    boxes |= {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 9, 12, 16]}]}
-    (folder / "boxes.json").write_text(json.dumps(boxes | {"categories": [{"id": 1, "name": "ant"}]}))
-    for part in ("train", "test"):
-        images = [{"id": k, "file_name": f"{k}.jpg", "width": 60, "height": 50} for k in range(3)]
-        found = [{"id": k, "image_id": k, "category_id": 1, "bbox": [5, 9, 30, 26]} for k in range(3)]
-        (folder / "scenes" / part).mkdir(parents=True)
-        for k in range(3):
-            shutil.copy(folder / "photos" / part / "ant" / f"{k}.jpg", folder / "scenes" / part / f"{k}.jpg")
-        said = {"images": images, "annotations": found, "categories": [{"id": 1, "name": "ant"}]}
-        (folder / "scenes" / part / "_annotations.coco.json").write_text(json.dumps(said))
-    few = DetectorOptions(**{**PRESETS["few-objects"], "score": 0.01})
-    row, fitted = (
-        replace(parse("resnet18-narrow16"), num_classes=1),
-        Preprocessing(Fit.uncropped(64, 107), about.mean, about.std),
-    )
-    for seed, name in enumerate(("detector", "other")):
-        network = detector(few, row, seed)
-        torch.nn.init.normal_(network.regions.cls_score.weight, std=0.1)
-        save_detector(network, fitted, ("ant",), {}, folder / f"{name}.safetensors")
-    recipe = RECIPES["digits"].scaled(2)
-    spec = RunSpec(parse("cifar_resnet8-narrow4"), DataSource("digits"), recipe)
-    list(run(spec, folder / "run", Settings(threads=1, compile="no")))
-    for seed, name in enumerate(("a", "b")):
-        logits = torch.randn(30, 7, generator=torch.Generator().manual_seed(seed))
-        names, classes = tuple(map(str, range(30))), tuple("abcdefg")
-        Scored(logits, torch.arange(30) % 7, names, classes, {"model": name}).save(folder / f"{name}.safetensors")
+    make_all(folder)
     return folder
 
 

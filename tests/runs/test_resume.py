@@ -82,7 +82,7 @@ def test_a_disk_that_is_full_costs_nothing_saved(tiny_npz: Path, tmp_path: Path)
     assert child.wait() == 2
     text = child.text()
     assert "File too large" in text
-    assert "saved files are kept" in text
+    assert "files that were complete are kept" in text
     assert "Traceback" not in text
     assert step_of(out) == reached
     assert not list(out.rglob("*.new"))

@@ -24,6 +24,9 @@ def fresh() -> State:
     return start(build("cifar_resnet8-narrow4", num_classes=3), RECIPE, CPU)
 
 
+METRICS = [b'{"step": %d}' % k for k in range(6)]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two checkpoints, of steps 3 and 6."""
@@ -34,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
             torch.autograd.backward(state.network(torch.randn(2, 3, 8, 8)).square().sum())
             state.optimizer.step()
         state.step = step
-        checkpoint.save(tmp_path, state, metrics_lines=step)
+        checkpoint.save(tmp_path, state, METRICS[:step])
     return tmp_path
 
 
@@ -52,7 +55,7 @@ def rewritten(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
         change(tensors)
         save_file(tensors, newest / "tensors.safetensors")
         state = json.loads((newest / "state.json").read_text())
-        del state["hash"], state["tensors_hash"]
+        del state["hash"], state["tensors_hash"], state["metrics_hash"]
         (newest / "state.json").write_text(json.dumps(state))
 
     return damage
@@ -124,4 +127,19 @@ def test_checkpoints_of_earlier_versions_are_read(folder: Path) -> None:
     rewritten(lambda tensors: None)(folder / "step-00000006")
     state = fresh()
     assert checkpoint.restore(folder, state) == checkpoint.Restored(6)
+    assert state.step == 6
+
+
+def test_the_one_before_is_used_where_metrics_were_changed(folder: Path) -> None:
+    for metrics in (METRICS[:5], [*METRICS[:5], b"{}"], [*METRICS[:4], METRICS[5], METRICS[4]]):
+        state = fresh()
+        restored = checkpoint.restore(folder, state, metrics=metrics)
+        assert (state.step, restored.metrics_lines, restored.sound) == (3, 3, True)
+        assert "metrics.jsonl has lost lines" in restored.damaged[0]
+    assert checkpoint.restore(folder, fresh(), metrics=[*METRICS, b"{}"]) == checkpoint.Restored(6)
+
+
+def test_the_newest_is_used_where_all_metrics_are_lost(folder: Path) -> None:
+    state = fresh()
+    assert checkpoint.restore(folder, state, metrics=[]) == checkpoint.Restored(6, sound=False)
     assert state.step == 6

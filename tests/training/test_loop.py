@@ -134,7 +134,7 @@ def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(
     recipe = replace(RECIPE, warmup_rate=0.01, warmup_error=70.0, warmup_window=3, **changes)
     whole, events = run(tiny, recipe)
     half, before = run(tiny, recipe, steps=stop)
-    checkpoint.save(tmp_path, half, metrics_lines=7)
+    checkpoint.save(tmp_path, half, [b"{}"] * 7)
     torch.manual_seed(99)
     state = start(build("cifar_resnet8", num_classes=4), recipe, CPU)
     assert checkpoint.restore(tmp_path, state) == checkpoint.Restored(7)
@@ -148,7 +148,7 @@ def test_a_checkpoint_at_any_step_goes_on_bit_for_bit(
 def test_only_the_newest_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tiny: Dataset, tmp_path: Path) -> None:
     for stop in (2, 4, 6):
         state, _ = run(tiny, RECIPE, steps=stop)
-        checkpoint.save(tmp_path, state, metrics_lines=stop)
+        checkpoint.save(tmp_path, state, [b"{}"] * stop)
     assert [path.name for path in checkpoint.newest_first(tmp_path)] == ["step-00000006", "step-00000004"]
     tensors = tmp_path / "step-00000006" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:1000])

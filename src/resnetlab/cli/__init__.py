@@ -1,14 +1,46 @@
 """The command `resnetlab`."""
 
+import os
 import platform
+import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
-from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError
+from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError, printable
 from resnetlab.version import installed
+
+STOPPED = "stopped at once; all files are complete, and the same command continues or starts again"
+
+
+@dataclass
+class Stops:
+    """How often Ctrl-C was pressed."""
+
+    count: int = 0
+
+
+@contextmanager
+def _counted() -> Iterator[Stops]:
+    """The first Ctrl-C raises KeyboardInterrupt, a second one ends the process at once, without a traceback."""
+    stops, before = Stops(), signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stops.count += 1
+        if stops.count > 1:
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
+    yield stops
+    # Not restored: the end of the interpreter, which waits for threads, can be interrupted too
 
 
 def _kept_traceback() -> Path:
@@ -20,6 +52,55 @@ def _kept_traceback() -> Path:
 
 def main() -> None:
     """Run the command line; errors in the input print one line and exit with status 2."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        own = installed() or "not installed"
+        print(f"resnetlab {own}, Python {platform.python_version()}, torch {version('torch')}")
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that are no text, and terminals that are not UTF-8
+            stream.reconfigure(errors="backslashreplace")
+    with _counted() as stops:
+        status, message = _outcome(stops)
+        if message:
+            print(printable(message), file=sys.stderr)
+        if status:
+            sys.exit(status)
+
+
+def _outcome(stops: Stops) -> tuple[int, str]:
+    """Run the command; its exit status, and what is to be said."""
+    as_typed: Callable[[str], str] = str
+    try:
+        from resnetlab.cli.common import as_flags
+
+        as_typed = as_flags
+        _run()
+    except FailedElsewhereError:
+        return 2, ""
+    except ResnetlabError as error:
+        return 2, as_typed(f"error: {error}")
+    except DivergedError as error:
+        return 1, f"error: {error}; the last checkpoint is kept. Try a lower learning rate with another folder"
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:
+        return 2, f"error: {error}; files that were complete are kept, and the same command continues or starts again"
+    except Interrupted as stopped:
+        return 130, str(stopped)
+    except KeyboardInterrupt:
+        return 130, STOPPED
+    except MemoryError:
+        return 2, "error: out of memory. Close other programs, or use fewer --workers, smaller batches or images"
+    except Exception as error:  # a mistake of ours: everything that input can do has its own error
+        if stops.count:  # packages that are interrupted while they are imported raise anything
+            return 130, STOPPED
+        if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error)):
+            return 2, f"error: out of memory: {str(error).splitlines()[0]}. Use smaller batches or images"
+        return 70, f"internal error: {type(error).__name__}: {error}. Please report it with {_kept_traceback()}"
+    return 0, ""
+
+
+def _run() -> None:
     # Each module registers its commands, and imports heavy packages only when a command runs
     import tyro
 
@@ -43,33 +124,6 @@ def main() -> None:
     from resnetlab.cli.common import complain
     from resnetlab.cli.renamed import renamed
 
-    def end(message: str, status: int) -> None:
-        complain(message)
-        sys.exit(status)
-
-    if sys.argv[1:] in (["--version"], ["-V"]):
-        own = installed() or "not installed"
-        print(f"resnetlab {own}, Python {platform.python_version()}, torch {version('torch')}")
-        return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    try:
-        app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)
-    except FailedElsewhereError:
-        sys.exit(2)
-    except ResnetlabError as error:
-        end(f"error: {error}", 2)
-    except DivergedError as error:
-        end(f"error: {error}; the last checkpoint is kept. Try a lower learning rate with another folder", 1)
-    except BrokenPipeError:
-        sys.stderr.close()
-    except OSError as error:
-        end(f"error: {error}; saved files are kept, and the same command continues from there", 2)
-    except Interrupted as stopped:
-        end(str(stopped), 130)
-    except Exception as error:  # a mistake of ours: everything that input can do has its own error
-        if isinstance(error, SystemExit):
-            raise
-        end(f"internal error: {type(error).__name__}: {error}. Please report it with {_kept_traceback()}", 70)
-    except KeyboardInterrupt:
-        end("stopped at once; all files are complete, and the same command continues or starts again", 130)
+    app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from resnetlab.cli.command import flags
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, printable
 from resnetlab.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,12 +26,17 @@ console = Console(quiet=not main_process)  # only rank 0 prints
 
 def say(text: str) -> None:
     """Print one line without wrapping or markup."""
-    console.print(as_flags(text), highlight=False, soft_wrap=True, markup=False)
+    console.print(shown(as_flags(text)), highlight=False, soft_wrap=True, markup=False)
 
 
 def complain(text: str) -> None:
     """Print one line to standard error without wrapping or markup."""
-    Console(stderr=True).print(as_flags(text), highlight=False, soft_wrap=True, markup=False)
+    Console(stderr=True).print(shown(as_flags(text)), highlight=False, soft_wrap=True, markup=False)
+
+
+def shown(text: str) -> str:
+    """Text for a terminal: names of files and classes may hold control characters, which it would obey."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def as_flags(text: str) -> str:

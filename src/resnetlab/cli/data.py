@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from csv import writer as csv_writer
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +22,7 @@ from resnetlab.cli.common import (
     watched,
 )
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing, write_json
+from resnetlab.files import csv_writer, write_json
 
 if TYPE_CHECKING:
     from resnetlab.data.check import Report, Seen
@@ -274,7 +273,6 @@ def _write(path: Path, findings: "tuple[Finding, ...]") -> None:
     if path.suffix == ".json":
         write_json(path, [{"weight": each.weight, **vars(each)} for each in findings])
         return
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv_writer(file)
+    with csv_writer(path) as writer:
         writer.writerow(["weight", "kind", "file", "detail"])
         writer.writerows([finding.weight, finding.kind, finding.file, finding.detail] for finding in findings)

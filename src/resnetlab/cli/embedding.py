@@ -1,6 +1,5 @@
 """`resnetlab embed`."""
 
-from csv import writer as csv_writer
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, ends_in, say, watched
 from resnetlab.cli.option_groups import InferenceSettings
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.files import csv_writer, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +67,10 @@ def embed(
 def _write_features(path: Path, names: list[str], features: "np.ndarray") -> None:
     import numpy as np
 
-    with replacing(path) as temporary:
-        if path.suffix == ".npz":
-            with temporary.open("wb") as file:
-                np.savez(file, features=features, paths=np.array(names))
-            return
-        with temporary.open("w", newline="") as text:
-            writer = csv_writer(text)
-            writer.writerow(["image", *(f"feature_{k}" for k in range(features.shape[1]))])
-            writer.writerows([name, *map(str, row.tolist())] for name, row in zip(names, features, strict=True))
+    if path.suffix == ".npz":
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, features=features, paths=np.array(names))
+        return
+    with csv_writer(path) as writer:
+        writer.writerow(["image", *(f"feature_{k}" for k in range(features.shape[1]))])
+        writer.writerows([name, *map(str, row.tolist())] for name, row in zip(names, features, strict=True))

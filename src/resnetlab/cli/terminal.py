@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.table import Table as Grid
 
-from resnetlab.cli.common import PLAIN_EVERY_SECONDS, console, print_table, say, watched
+from resnetlab.cli.common import PLAIN_EVERY_SECONDS, console, print_table, say, shown, watched
 from resnetlab.report.record import Table
 from resnetlab.runs.progress import Progress
 from resnetlab.runs.several import Update
@@ -82,7 +82,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(shown(text), highlight=False, soft_wrap=True, markup=False)
 
 
 class Terminal:
@@ -131,7 +131,7 @@ def grid(table: Table, width: int) -> Grid:
             header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", min_width=kept
         )
     for row in table.rows:
-        found.add_row(*row)
+        found.add_row(*map(shown, row))
     return found if least <= width or len(table.header) < 3 else _turned(table)
 
 
@@ -140,5 +140,5 @@ def _turned(table: Table) -> Grid:
     found = Grid(table.header[0], "", "")
     for row in table.rows:
         for k, (name, cell) in enumerate(zip(table.header[1:], row[1:], strict=True)):
-            found.add_row(row[0] if k == 0 else "", name, cell, end_section=k == len(row) - 2)
+            found.add_row(shown(row[0]) if k == 0 else "", name, shown(cell), end_section=k == len(row) - 2)
     return found

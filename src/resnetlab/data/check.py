@@ -239,7 +239,7 @@ def _too_few(found: Found, seen: list[Seen]) -> Iterator[Finding]:
         return
     contents: dict[str, set[bytes]] = defaultdict(set)
     for each in seen:
-        contents[each.label].add(each.digest or each.file.path.encode())
+        contents[each.label].add(each.digest or os.fsencode(each.file.path))
     for label, different in contents.items():
         if len(different) == 1:
             yield Finding("class of one image", label)

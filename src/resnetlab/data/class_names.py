@@ -1,10 +1,12 @@
 """Class names in the usual order of class numbers."""
 
 import functools
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, printable
+from resnetlab.files import read_text
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -35,14 +37,22 @@ def read_classes(source: str) -> tuple[str, ...]:
         raise ResnetlabError(
             f"`classes={source}`: expected imagenet, cifar10, cifar100 or a text file with one name per line"
         )
-    try:
-        names = tuple(line.strip() for line in Path(source).read_text().splitlines())
-    except UnicodeDecodeError as error:
-        raise ResnetlabError(f"{source} is not a text file of class names: {error}") from error
+    names = tuple(line.strip() for line in read_text(Path(source)).splitlines())
     if not all(names) or len(set(names)) != len(names):
         odd = next((name for name in names if names.count(name) > 1), "an empty line")
         raise ResnetlabError(f"{source}: every line must name a different class; found {odd!r} again")
     return names
+
+
+def check_names(names: Iterable[str], source: Path) -> None:
+    """Refuse names of classes that are no text: they are written into files of lines, and shown.
+
+    Raises:
+        ResnetlabError: one is empty, or has control characters or bytes that are not UTF-8.
+    """
+    for name in names:
+        if not name.strip() or printable(name) != name:
+            raise ResnetlabError(f"{source}: {name!r} is no name of a class; use letters, digits and spaces")
 
 
 def usual_classes(count: int, image_size: int) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ class Files:
         """Hash every name, size on disk, and label or list of boxes."""
         for file, label in zip(self.files, (self.labels if self.boxes is None else self.boxes).tolist(), strict=True):
             size = Path(file.path).stat().st_size if file.size is None else file.size
-            into.update(f"{file.name}\0{size}\0{label}\n".encode())
+            into.update(f"{file.name}\0{size}\0{label}\n".encode(errors="surrogateescape"))
         into.update(b"\n")
 
 
@@ -399,4 +399,4 @@ def _key(file: File, of: Callable[[File], bytes]) -> bytes:
     try:
         return of(file)
     except ResnetlabError:
-        return repr(file).encode()
+        return repr(file).encode(errors="surrogateescape")

@@ -1,7 +1,6 @@
 """Write a smaller copy of a data set as tar shards, which are faster to read."""
 
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from resnetlab.data.decode import read_frame
 from resnetlab.data.preprocessing import decoding, open_image
 from resnetlab.data.sources.layouts import PACKING
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing, write_json
+from resnetlab.files import read_object, replacing, write_json
 
 SHARD = 10_000  # images
 WHOLE = 0.1  # images at most 10 % larger than `size` are copied unchanged
@@ -51,7 +50,7 @@ def _begin(listing: Dataset, out: Path, size: int, quality: int) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not about.exists())):
         raise ResnetlabError(f"{out} holds other files; give a new folder with `out`")
     if about.exists():
-        if json.loads(about.read_text()) != said:
+        if read_object(about) != said:
             raise ResnetlabError(
                 f"{out} is a copy of other images or with another size or quality; give a new folder with `out`"
             )

@@ -29,6 +29,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_PIXELS = 120_000_000
 """Of an image, encoded or scaled."""
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit above is ours
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; damaged pixels are errors
 LONGEST_SIDE = 65_535  # pixels, JPEG's limit
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

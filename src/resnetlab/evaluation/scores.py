@@ -1,6 +1,5 @@
 """What a model says of every image of a test set, kept so that ensembles are made without running it again."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnetlab.choices import TestPrecision
@@ -19,12 +16,13 @@ from resnetlab.devices import widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.protocol import Protocol
-from resnetlab.files import replacing
+from resnetlab.models import tensorfile
 from resnetlab.models.modelfile import Model
 from resnetlab.networks.inference import fold_batch_norm, fused
 from resnetlab.networks.resnet import ResNet
 
 FORMAT = 2
+HEADER = "resnetlab-scores"
 SCORES = "scores.safetensors"  # in the folder of an evaluation
 WAITING = 1 << 28  # bytes of parts that wait for others of their shape
 PIXELS = {"cpu": 10 * 224 * 224, "cuda": 512 * 224 * 224, "mps": 64 * 224 * 224}  # at a time
@@ -69,9 +67,7 @@ class Scored:
     def save(self, path: Path) -> None:
         """Write it as safetensors with a JSON header, whole or not at all."""
         header = {"format": FORMAT, "names": self.names, "classes": self.classes, "about": self.about}
-        tensors = {"logits": self.logits.contiguous(), "labels": self.labels.contiguous()}
-        with replacing(path) as temporary:
-            temporary.write_bytes(to_safetensors(tensors, {"resnetlab-scores": json.dumps(header)}))
+        tensorfile.write(path, HEADER, header, {"logits": self.logits, "labels": self.labels})
 
     @classmethod
     def load(cls, path: Path) -> "Scored":
@@ -82,14 +78,13 @@ class Scored:
         """
         file = path / SCORES if path.is_dir() else path
         try:
-            with safe_open(file, "pt") as content:
-                said = json.loads((content.metadata() or {})["resnetlab-scores"])
-                if (found := said["format"]) not in (1, FORMAT):
-                    raise ResnetlabError(
-                        f"{file} has format {found}; this resnetlab reads 1 to {FORMAT}: use the one that wrote it"
-                    )
-                labels = content.get_tensor("labels")  # format 1 has softmax scores
-                logits = content.get_tensor("logits") if found == FORMAT else content.get_tensor("scores").log()
+            said, tensors = tensorfile.read(file, HEADER)
+            if (found := said["format"]) not in (1, FORMAT):
+                raise ResnetlabError(
+                    f"{file} has format {found}; this resnetlab reads 1 to {FORMAT}: use the one that wrote it"
+                )
+            labels = tensors["labels"]
+            logits = tensors["logits"] if found == FORMAT else tensors["scores"].log()  # format 1 has softmax scores
             count, classes = len(said["names"]), len(said["classes"])
             if tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
                 raise ValueError(f"logits of shape {tuple(logits.shape)} for {count} images and {classes} classes")
@@ -102,7 +97,7 @@ class Scored:
             )
         except ResnetlabError:
             raise
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ResnetlabError(
                 f"{file} holds no scores, or is damaged ({error}); "
                 "`resnetlab evaluate MODEL --data ... --out FOLDER` writes them"

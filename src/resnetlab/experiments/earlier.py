@@ -11,7 +11,8 @@ from resnetlab.experiments.depth import depth_record
 from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.imagenet import protocol_record
 from resnetlab.experiments.table1 import structure_record
-from resnetlab.report.record import FORMAT, Record, Table, read_json
+from resnetlab.files import read_object
+from resnetlab.report.record import FORMAT, Record, Table
 from resnetlab.runs.finished import FinishedRun
 
 
@@ -21,7 +22,7 @@ def read_record(path: Path) -> Record:
     Raises:
         ResnetlabError: it is damaged or not a record.
     """
-    content = read_json(path)
+    content = read_object(path)
     try:
         if content.get("format") == FORMAT:
             return Record.from_json(content)
@@ -31,7 +32,9 @@ def read_record(path: Path) -> Record:
             return structure_record(content)
         if "runs" in content:
             return _of_runs(path.stem, content)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except ResnetlabError as error:
+        raise ResnetlabError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ResnetlabError(f"{path} is damaged or not a record of resnetlab: {error!r}") from error
     raise ResnetlabError(f"{path} is not a record of resnetlab")
 

@@ -53,7 +53,8 @@ def run_figure(run: FinishedRun) -> Figure:
 
 def _highest(run: FinishedRun, splits: Sequence[str]) -> float:
     """The top of the y axis of these splits."""
-    highest = max(max(run.at(split)[len(run.curve) // 10 :]) for split in splits)
+    values = [value for split in splits for value in run.at(split)[len(run.curve) // 10 :] if math.isfinite(value)]
+    highest = max(values, default=0.0)
     in_percent = run.metric_on(splits[0]).unit == "%"
     return min(100.0, 10.0 * math.ceil(highest / 10 + 0.1)) if in_percent else 1.1 * highest
 
@@ -95,7 +96,8 @@ def _mean_curve(runs: Sequence[FinishedRun], split: str, unit: float, colour: st
 
 def _top(runs: Sequence[FinishedRun]) -> float:
     """The top of the y axis: the paper's 20 %, or enough to show the end of every curve."""
-    highest = max(run.at(split)[-1] for run in runs for split in ("train", "test"))
+    last = [run.at(split)[-1] for run in runs for split in ("train", "test")]
+    highest = max(filter(math.isfinite, last), default=0.0)
     if runs[0].metric.unit != "%":
         return MARGIN * highest
     return min(100.0, max(PAPER_TOP, 10.0 * math.ceil(MARGIN * highest / 10)))

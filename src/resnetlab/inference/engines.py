@@ -6,7 +6,8 @@ PyTorch with batch normalisation folded and channels last in memory; ONNX Runtim
 import importlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -168,10 +169,13 @@ def onnxruntime_engine(path: Path, threads: int, outputs: list[str]) -> Run:
     onnxruntime = _runtime("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # its errors are ours below
+    with _of_file(path):
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        return np.column_stack(session.run(outputs, {INPUT: pixels}))
+        with _of_file(path):
+            return np.column_stack(session.run(outputs, {INPUT: pixels}))
 
     return run
 
@@ -185,13 +189,29 @@ def openvino_engine(path: Path, threads: int, precision: Literal["float32", "bfl
         "PERFORMANCE_HINT": "LATENCY",
     }
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    with _of_file(path):
+        compiled = core.compile_model(core.read_model(path), "CPU", settings)
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        found = compiled(pixels)
-        return np.column_stack([found[name] for name in outputs]).astype(np.float32, copy=False)
+        with _of_file(path):
+            found = compiled(pixels)
+            return np.column_stack([found[name] for name in outputs]).astype(np.float32, copy=False)
 
     return run
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Turn what a runtime raises for an ONNX file, which can be any exception, into one error.
+
+    Raises:
+        ResnetlabError: names the file.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ResnetlabError(f"{path} cannot be run, so it is damaged or was changed: {reason[0]}") from error
 
 
 def _runtime(name: EngineName) -> ModuleType:

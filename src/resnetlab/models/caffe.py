@@ -17,9 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular
 from resnetlab.models.recognise import Tensors, Weights, fit
 from resnetlab.networks.architecture import IMAGENET, architecture
 
+MOST = 1 << 31  # bytes, the limit of protocol buffers
 EPS = 1e-5  # of our batch normalisation
 SCHEMA = {  # the fields of caffe.proto that are read here: name, number, type, repeated or not
     "BlobShape": [("dim", 1, "int64", True)],
@@ -54,7 +56,7 @@ def read_caffe(path: Path) -> Weights:
     Raises:
         ResnetlabError: no protocol buffer of Caffe, or not one of the networks, or protobuf is not installed.
     """
-    layers = {layer.name: layer for layer in _parse("NetParameter", path).layer}
+    layers = {str(layer.name): layer for layer in _parse("NetParameter", path).layer}
     if not layers:
         raise ResnetlabError(f"{path} holds no layers of Caffe; expected a .caffemodel")
     names = _our_names(layers)
@@ -78,7 +80,7 @@ def read_caffe(path: Path) -> Weights:
         unread = [name for name, layer in layers.items() if layer.blobs and name not in names.values()]
         tensors |= {name: torch.zeros(0) for name in unread}
         return Weights("caffe", row, fit(tensors, row, names))
-    except ResnetlabError as error:
+    except (ResnetlabError, RuntimeError, IndexError) as error:  # of PyTorch: shapes that do not go together
         raise ResnetlabError(f"{path} is no {row.name} of the authors' release: {error}") from None
 
 
@@ -88,11 +90,16 @@ def read_mean_image(path: Path) -> Float[Tensor, "c h w"]:
     Raises:
         ResnetlabError: the file holds no such image.
     """
-    mean = _array(_parse("BlobProto", path))
+    try:
+        mean = _array(_parse("BlobProto", path))
+    except ResnetlabError as error:
+        raise ResnetlabError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
     if mean.ndim != 3 or len(mean) != 3:
         raise ResnetlabError(f"{path} holds an array of shape {list(mean.shape)}; expected a mean image [1, 3, h, w]")
+    if not mean.isfinite().all():
+        raise ResnetlabError(f"{path} holds values that are not numbers")
     return mean.flip(0) / 255
 
 
@@ -169,8 +176,8 @@ def _parse(message: str, path: Path) -> Any:
     except ModuleNotFoundError:
         raise ResnetlabError(f"reading {path} needs protobuf: pip install 'resnetlab[caffe]'") from None
     try:
-        return _messages()[message].FromString(path.read_bytes())
-    except DecodeError as error:
+        return _messages()[message].FromString(read_regular(path, most=MOST))
+    except (OSError, DecodeError) as error:
         raise ResnetlabError(f"{path} is cut short, or not a file of Caffe: {error}") from error
 
 

@@ -94,7 +94,10 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
     """
     hints = hints or Hints()
     file = weights_file(located(path))
-    digest = sha256(file)
+    try:
+        digest = sha256(file)
+    except OSError as error:
+        raise ResnetlabError(f"{file} cannot be read: {error}") from None
     said = read_sidecar(file.parent) if file.name in SNAPSHOT else Sidecar()  # elsewhere it may be another network's
     try:
         weights = read_caffe(file) if file.suffix == ".caffemodel" else _recognise(file, said, hints)

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.models import tensorfile
 from resnetlab.models.recognise import Weights, fit
 from resnetlab.models.trust import Trust
 from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.resnet import ResNet
 
 FORMAT = 1
+HEADER = "resnetlab"
 CLASSIFICATION = "classification"
 """The task of a file that names none."""
 T = TypeVar("T")
@@ -153,9 +152,7 @@ def write(stored: Stored, path: Path) -> None:
     if stored.trust is not None:
         metadata |= {"trust": stored.trust.description}
         tensors |= {} if stored.trust.known is None else {KNOWN: stored.trust.known}
-    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    with replacing(path) as temporary:
-        temporary.write_bytes(to_safetensors(tensors, {"resnetlab": json.dumps(metadata)}))
+    tensorfile.write(path, HEADER, metadata, tensors)
 
 
 def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
@@ -166,17 +163,15 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
     """
     file = model_file(path)
     try:
-        with safe_open(file, "pt") as content:
-            header = (content.metadata() or {}).get("resnetlab")
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 -- not a dict
-    except (OSError, SafetensorError) as error:
+        metadata, tensors = tensorfile.read(file, HEADER)
+    except (OSError, ValueError) as error:
+        if is_ours(file):
+            raise ResnetlabError(f"{file} is cut short or damaged ({error}); copy it, or make it again") from None
         raise ResnetlabError(
-            f"{file} is no model file, or damaged ({error}); `resnetlab import` makes one of other people's weights"
+            f"{file} is no model file, or damaged ({error}); `resnetlab import {file}` makes one of other "
+            "people's weights"
         ) from error
-    if header is None:
-        raise ResnetlabError(f"{file} was not saved by resnetlab: `resnetlab import {file}` makes a model file of it")
     try:
-        metadata = json.loads(header)
         if (found := metadata.get("format")) != FORMAT:
             raise ResnetlabError(
                 f"{file} has format {found}; this resnetlab reads {FORMAT}: use the one that wrote it"
@@ -195,7 +190,7 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
         return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options"), trust))
     except ResnetlabError as error:
         raise ResnetlabError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ResnetlabError(f"the metadata of {file} are damaged: {error!r}") from error
 
 
@@ -203,20 +198,15 @@ def task_of(path: Path) -> str:
     """The task of a model file or finished run; classification for all that is not our model file."""
     file = path / MODEL_FILE if path.is_dir() else path
     try:
-        with safe_open(file, "pt") as content:
-            header = json.loads((content.metadata() or {}).get("resnetlab", "{}"))
+        header = json.loads(tensorfile.metadata(file).get(HEADER, "{}"))
         return str(header.get("task", CLASSIFICATION))
-    except (OSError, SafetensorError, ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError):
         return CLASSIFICATION
 
 
 def is_ours(file: Path) -> bool:
     """Whether a file is one that `save` wrote."""
-    try:
-        with safe_open(file, "pt") as content:
-            return "resnetlab" in (content.metadata() or {})
-    except (OSError, SafetensorError):
-        return False
+    return HEADER in tensorfile.metadata(file)
 
 
 def model_file(path: Path) -> Path:

@@ -223,6 +223,8 @@ def _with_options(
     row = with_options(row, shortcut=shortcut, version=version, zero_channels=zero_channels)
     classes, channels = (tensors[key].shape if key in tensors else () for key in ("fc.weight", "conv1.weight"))
     classes_ = classes[0] if classes else row.num_classes
+    if not classes_:
+        raise ResnetlabError("its last layer has no outputs")
     return replace(row, num_classes=classes_, in_channels=channels[1] if len(channels) == 4 else 3), tuple(reasons)
 
 

@@ -1,6 +1,5 @@
 """What lies beside other people's weights and says how to use them: timm's and transformers' `config.json`."""
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from resnetlab.choices import Interpolation, Version
 from resnetlab.data.preprocessing import Fit
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_object
 
 PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 Channels = tuple[float, ...]
@@ -33,13 +33,13 @@ def read_sidecar(folder: Path) -> Sidecar:
     Raises:
         ResnetlabError: a damaged file. Preprocessing that is not a resize and a crop is the result's `problem`.
     """
-    config = _json(folder / "config.json")
+    config, images = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
     try:
         if isinstance(config.get("pretrained_cfg"), dict):
             return _timm(config)
         if config.get("model_type") == "resnet":
-            return _transformers(config, _json(folder / "preprocessor_config.json"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return _transformers(config, images)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ResnetlabError(
             f"{folder}/config.json or preprocessor_config.json is not as expected: {error!r}"
         ) from error
@@ -57,8 +57,8 @@ def _timm(config: dict[str, Any]) -> Sidecar:
         version="v1.5",
         classes=tuple(str(name) for name in labels) if labels else None,
         fit=fit if centred else None,
-        mean=tuple(about["mean"]),
-        std=tuple(about["std"]),
+        mean=_channels(about["mean"]),
+        std=_channels(about["std"]),
         problem=None if centred else f"its config.json has crop_mode {about['crop_mode']}, which is not known here",
     )
 
@@ -76,17 +76,22 @@ def _transformers(config: dict[str, Any], images: dict[str, Any]) -> Sidecar:
     size = images.get("size", {"shortest_edge": 224})
     side = size if isinstance(size, int) else size.get("shortest_edge")
     said = replace(said, files=("config.json", "preprocessor_config.json"))
-    said = replace(said, mean=tuple(images["image_mean"]), std=tuple(images["image_std"]))
+    said = replace(said, mean=_channels(images["image_mean"]), std=_channels(images["image_std"]))
     if side is None or "crop_pct" not in images or side >= 384:  # transformers then stretches images to a square
         return replace(said, problem="its preprocessor_config.json does not resize and crop")
     return replace(said, fit=Fit.square(int(side / images["crop_pct"]), side, PILLOW[images.get("resample", 3)]))
 
 
+def _channels(values: Any) -> Channels:
+    """
+    Raises:
+        ValueError: these are no finite numbers.
+    """
+    found = tuple(float(value) for value in values)
+    if not found or not all(map(math.isfinite, found)):
+        raise ValueError(f"{values} are no numbers for channels")
+    return found
+
+
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ResnetlabError(f"{path} is damaged: {error}") from error
-    return content if isinstance(content, dict) else {}
+    return read_object(path) if path.exists() else {}

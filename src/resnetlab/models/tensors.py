@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular
+from resnetlab.models import tensorfile
 
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 DAMAGED = (  # what a damaged file can make of its reader
@@ -45,8 +47,10 @@ def read_tensors(path: Path, entry: str | None = None) -> dict[str, Tensor]:
         )
     if path.stat().st_size == 0:
         raise ResnetlabError(f"{path} is empty")
-    with path.open("rb") as file:
-        start = file.read(10)
+    try:
+        start = read_regular(path, 0, 10)
+    except OSError as error:
+        raise ResnetlabError(f"{path} cannot be read: {error}") from None
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return _safetensors(path)
     if not start.startswith((b"PK", b"\x80")):  # archives and pickles
@@ -55,11 +59,12 @@ def read_tensors(path: Path, entry: str | None = None) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
+    if "resnetlab" in tensorfile.metadata(path):
+        raise ResnetlabError(f"{path} is a model file of resnetlab already; use it as it is")
     try:
-        with safe_open(path, "pt") as content:
-            if "resnetlab" in (content.metadata() or {}):
-                raise ResnetlabError(f"{path} is a model file of resnetlab already; use it as it is")
-        return load_file(path)
+        return _checked(load(read_regular(path, most=tensorfile.MOST)), path)
+    except ResnetlabError:
+        raise
     except (SafetensorError, *DAMAGED) as error:
         raise ResnetlabError(f"{path} is cut short or damaged: {error}") from error
 
@@ -101,4 +106,22 @@ def _state_dict(content: object, path: Path, entry: str | None) -> dict[str, Ten
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         odd = next((str(key) for key, value in content.items() if not isinstance(value, Tensor)), "nothing")
         raise ResnetlabError(f"{path} holds no state dict: expected tensors by name, found {odd}")
-    return {str(key): value for key, value in content.items()}
+    return _checked({str(key): value for key, value in content.items()}, path)
+
+
+def _checked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors, without gradients.
+
+    Raises:
+        ResnetlabError: one of them is not what networks are made of.
+    """
+    for key, value in tensors.items():
+        kind = {
+            f"in the layout {value.layout}": value.layout != torch.strided,
+            "without values": value.is_meta or value.is_nested,
+            "quantised": value.is_quantized,
+            "of complex numbers": value.is_complex(),
+        }
+        if odd := next((what for what, so in kind.items() if so), None):
+            raise ResnetlabError(f"{path}: {key} is {odd}; expected a dense tensor of real numbers")
+    return {key: value.detach() for key, value in tensors.items()}

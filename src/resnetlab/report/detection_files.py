@@ -1,6 +1,5 @@
 """Write detections to files: tables, COCO's results format, and pictures with boxes."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from resnetlab.data.boxes import Boxes, Detections
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing, write_json
+from resnetlab.files import csv_writer, write_json
 
 FILES = ("metrics.json", "per_class.csv", "detections.csv", "detections.json", "pictures")
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075")
@@ -96,8 +95,7 @@ def drawn(
 @contextmanager
 def table(path: Path, header: Sequence[str]) -> Iterator[Any]:
     """A CSV file, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
+    with csv_writer(path) as writer:
         writer.writerow(header)
         yield writer
 

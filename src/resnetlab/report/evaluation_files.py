@@ -1,8 +1,6 @@
 """Write an evaluation to files: numbers, tables, the confusion matrix, the most confident mistakes."""
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_er
 from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.evaluation.evaluate import EvaluationSet
 from resnetlab.evaluation.scores import SCORES, Scored
-from resnetlab.files import replacing, write_json
+from resnetlab.files import csv_writer, replacing, write_json
 from resnetlab.inference.explain import explain
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
@@ -71,12 +69,12 @@ def write_evaluation(
     if len(answers.classes) > TOP:
         numbers |= {"top5_error": answers.top5_error, "top5_errors": answers.top5_errors}
     write_json(folder / "metrics.json", about | numbers)
-    with _table(folder / "per_class.csv") as writer:
+    with csv_writer(folder / "per_class.csv") as writer:
         writer.writerow(["class", "images", "predicted", "right", "precision", "recall", "f1"])
         for row in answers.by_class():
             shares = ["" if share is None else f"{share:.6f}" for share in (row.precision, row.recall, row.f1)]
             writer.writerow([row.name, row.images, row.predicted, row.right, *shares])
-    with _table(folder / "predictions.csv") as writer:
+    with csv_writer(folder / "predictions.csv") as writer:
         ranks = range(1, 1 + answers.ranked.shape[1])
         writer.writerow(
             ["image", "class", *(f"{kind}_{rank}" for rank in ranks for kind in ("class", "probability"))]
@@ -198,12 +196,6 @@ def _short(name: str) -> str:
     """The end of the path: folder and file name, because file names repeat in different classes."""
     path = Path(name)
     return f"{path.parent.name}/{path.name}"[-32:].lstrip("/")
-
-
-@contextmanager
-def _table(path: Path) -> Iterator[Any]:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        yield csv.writer(file)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,7 +1,5 @@
 """Write predictions to files, and sort images into folders by class."""
 
-import csv
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +9,7 @@ from typing import Any
 
 from resnetlab.data.class_names import imagenet
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import places_under, replacing
+from resnetlab.files import csv_writer, places_under, replacing, write_json
 from resnetlab.inference.predict import Prediction
 
 UNSURE, UNFAMILIAR = "unsure", "unfamiliar"
@@ -47,12 +45,11 @@ def write_predictions(path: Path, found: Sequence[Marked]) -> None:
 
     The columns are image, for each rank class (for ImageNet with English name) and probability, and the marks.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        if path.suffix == ".json":
-            json.dump([each.to_json() for each in found], file, indent=1)
-            file.write("\n")
-        else:
-            csv.writer(file).writerows(_rows(found))
+    if path.suffix == ".json":
+        write_json(path, [each.to_json() for each in found])
+        return
+    with csv_writer(path) as writer:
+        writer.writerows(_rows(found))
 
 
 def _rows(found: Sequence[Marked]) -> Iterator[list[str]]:

@@ -1,10 +1,11 @@
 """A record: tables, figures and sentences, with the runs or measurements behind them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from resnetlab.errors import ResnetlabError
 
@@ -136,51 +137,11 @@ class Record:
         """The inverse of `to_json`.
 
         Raises:
-            ResnetlabError: `content` is not a record of this format.
+            ResnetlabError: `content` is not a record of this format; names the part.
         """
         if content.get("format") != FORMAT:
             raise ResnetlabError(f"a record of format {content.get('format')}; this resnetlab reads {FORMAT}")
-        said = {key: value for key, value in content.items() if key != "format"}
-        said["sentences"], said["runs"] = tuple(said["sentences"]), tuple(said["runs"])
-        said["tables"] = tuple(_table(table) for table in said["tables"])
-        said["figures"] = tuple(_figure(figure) for figure in said["figures"])
-        return cls(**said)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read the JSON file of a record.
-
-    Raises:
-        ResnetlabError: there is none, or it is damaged.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise ResnetlabError(f"{path} cannot be read: {error}") from None
-    except ValueError as error:
-        raise ResnetlabError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ResnetlabError(f"{path} is not a record")
-    return content
-
-
-def _table(said: Mapping[str, Any]) -> Table:
-    return Table(tuple(said["header"]), tuple(map(tuple, said["rows"])), said["note"], said["title"])
-
-
-def _figure(said: Mapping[str, Any]) -> Figure:
-    width, height = said["size"]
-    panels = tuple(map(_panel, said["panels"]))
-    return Figure(said["title"], panels, said["share"], (width, height), said.get("below", False))
-
-
-def _panel(said: Mapping[str, Any]) -> Panel:
-    lines = tuple(Line(**{key: _tuple(value) for key, value in line.items()}) for line in said["lines"])
-    bars = tuple(Bar(**bar) for bar in said["bars"])
-    legend = tuple((label, colour, style) for label, colour, style in said["legend"])
-    parts = {"lines": lines, "bars": bars, "legend": legend, "ticks": tuple(said["ticks"])}
-    return Panel(**{**said, **parts, "grid": tuple(map(tuple, said.get("grid", ())))})
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        try:
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
+            raise ResnetlabError(f"no record: {error}") from None

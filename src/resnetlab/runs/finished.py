@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, from_fields, parse
 from resnetlab.runs.folder import Line, read_config, read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -76,9 +77,33 @@ class FinishedRun:
 
 
 def finished_runs(folders: Iterable[Path]) -> dict[Path, FinishedRun]:
-    """The finished runs among these folders."""
+    """The finished runs among these folders.
+
+    Raises:
+        ResnetlabError: a file of one is damaged.
+    """
     return {
-        folder: FinishedRun(read_config(folder), tuple(read_curve(folder)), result)
+        folder: _checked(FinishedRun(read_config(folder), tuple(read_curve(folder)), result), folder)
         for folder in folders
         if (result := read_result(folder)) is not None
     }
+
+
+def _checked(run: FinishedRun, folder: Path) -> FinishedRun:
+    """A run whose parts are what they should be.
+
+    Raises:
+        ResnetlabError: names the file.
+    """
+    splits = {name.partition("_")[0] for name in run.result} & {"train", "validation", "test"} | {"test"}
+    for file, parts in (
+        ("config.json", lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe))),
+        ("result.json", lambda: [run.final(split) for split in splits]),
+        ("result.json", lambda: run.result.get("environment", {}).get("cpu")),
+        ("metrics.jsonl", lambda: (run.curve[-1], [run.at(split) for split in splits])),
+    ):
+        try:
+            parts()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise ResnetlabError(f"{folder / file} is damaged: {error!r}") from None
+    return run

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import read_json_lines, replacing, sync, write_json
+from resnetlab.files import read_json_lines, read_lines, read_object, replacing, sync, write_json
 from resnetlab.models.modelfile import MODEL_FILE
 from resnetlab.networks.architecture import Architecture
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -73,6 +73,9 @@ class RunFolder:
             else:
                 write_json(known, config)
             yield cls(path, config)
+        except FileNotFoundError:
+            _refuse_removed(path)
+            raise
         except ResnetlabError:
             if is_new and not (path / "log.jsonl").exists():  # refused before the first step: leave nothing behind
                 _remove(path, made)
@@ -111,18 +114,20 @@ class RunFolder:
         Returns what is to be said of damaged checkpoints and lost metrics.
         """
         iterations = int(self.config["recipe"]["iterations"])
-        restored = checkpoint.restore(self.path / "checkpoints", state, iterations)
-        self._lines, self._saved_step = restored.metrics_lines, state.step
-        messages = [f"{problem}; the checkpoint before it is used" for problem in restored.damaged]
-        if not self.writes:
-            return messages
         metrics = self.path / "metrics.jsonl"
-        kept = read_json_lines(metrics)[: self._lines]
-        if (lost := self._lines - len(kept)) > 0:
-            messages.append(f"{metrics} has lost {lost:,} of its lines, so the curves lack these points")
-            self._lines = len(kept)
-        with replacing(metrics) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        lines = read_lines(metrics)
+        restored = checkpoint.restore(self.path / "checkpoints", state, iterations, lines)
+        self._saved_step = state.step
+        messages = [f"{problem}; the checkpoint before it is used" for problem in restored.damaged]
+        kept = lines[: restored.metrics_lines]
+        if not restored.sound:
+            kept = _readable(kept, state.step)
+            lost = restored.metrics_lines - len(kept)
+            messages.append(f"{metrics} was changed, or has lost lines; the curves lack {lost:,} of its lines")
+        self._lines = len(kept)
+        if self.writes:
+            with replacing(metrics) as temporary:
+                temporary.write_bytes(b"".join(line + b"\n" for line in kept))
         return messages
 
     def add_metrics(self, line: Line) -> None:
@@ -147,10 +152,11 @@ class RunFolder:
         if not self.writes:
             return
         if self._saved_step != state.step:
+            _refuse_removed(self.path)
             state.check_finite()
             if self._lines:
                 sync(self.path / "metrics.jsonl")
-            checkpoint.save(self.path / "checkpoints", state, self._lines)
+            checkpoint.save(self.path / "checkpoints", state, read_lines(self.path / "metrics.jsonl")[: self._lines])
         self._saved_at, self._saved_step = time.monotonic(), state.step
 
     def save_if_due(self, state: State) -> None:
@@ -198,8 +204,17 @@ def read_result(path: Path) -> Line | None:
 
 
 def read_curve(path: Path) -> list[Line]:
-    """The points of a run's curves so far, by step."""
-    return [line for line in read_json_lines(path / "metrics.jsonl") if "event" not in line]
+    """The points of a run's curves so far, by step.
+
+    Raises:
+        ResnetlabError: a line is damaged.
+    """
+    points = [line for line in read_json_lines(path / "metrics.jsonl") if "event" not in line]
+    for point in points:
+        if type(point.get("step")) is not int or not all(isinstance(value, int | float) for value in point.values()):
+            file = path / "metrics.jsonl"
+            raise ResnetlabError(f"{file} has a line that is no point of a curve: {str(point)[:100]}")
+    return points
 
 
 def is_started(path: Path) -> bool:
@@ -262,15 +277,14 @@ def tensorboard_folder(path: Path) -> Path:
 
 
 def _read_json(path: Path) -> Line:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ResnetlabError(f"{path.parent} is not a run folder: it has no {path.name}") from None
-    except (ValueError, RecursionError) as error:
-        raise ResnetlabError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ResnetlabError(f"{path} is damaged: it is not a JSON object")
-    return content
+    if not path.exists():
+        raise ResnetlabError(f"{path.parent} is not a run folder: it has no {path.name}")
+    return read_object(path)
+
+
+def _refuse_removed(path: Path) -> None:
+    if not (path / "config.json").exists():
+        raise ResnetlabError(f"{path} was removed or moved while it was trained, so nothing more is saved in it")
 
 
 def _remove(path: Path, made: list[Path]) -> None:
@@ -281,6 +295,16 @@ def _remove(path: Path, made: list[Path]) -> None:
         if any(folder.iterdir()):  # another run's is beside it
             break
         folder.rmdir()
+
+
+def _readable(lines: list[bytes], step: int) -> list[bytes]:
+    """The lines that are points of a curve before this step; the point of this step is measured again."""
+    found = []
+    for line in lines:
+        with suppress(ValueError, RecursionError, TypeError, AttributeError):
+            if json.loads(line).get("step", step) < step:
+                found.append(line)
+    return found
 
 
 def _append(path: Path, line: Line) -> None:

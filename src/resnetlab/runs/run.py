@@ -1,5 +1,6 @@
 """One run, started or resumed: train, test, record."""
 
+import math
 import shlex
 import sys
 import time
@@ -114,6 +115,10 @@ def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iter
                     yield progress
                     if ended:
                         break
+        if not points or points[-1]["step"] != state.step:  # the line of this step was lost
+            trained = {f"train_{metric.name}": math.nan for metric in spec.task.tallied or spec.task.metrics}
+            points.append({"step": state.step, **trained, **test_all(spec.task, state.tested, batches)})
+            record.add_metrics(points[-1])
         record.save(state)
         for message in finish(spec, record, state, _stoppable(batches, wish, state.step), dataset, points):
             yield replace(progress, step=recipe.iterations, message=message)
@@ -256,7 +261,7 @@ def _progress(spec: RunSpec, folder: Path, step: int) -> Progress:
 
 
 def _with_numbers(progress: Progress, point: Line) -> Progress:
-    train, test = point[f"train_{progress.trained.name}"], point.get(f"test_{progress.metric.name}")
+    train, test = point.get(f"train_{progress.trained.name}", math.nan), point.get(f"test_{progress.metric.name}")
     return replace(progress, train=train, test=test)
 
 

@@ -8,8 +8,6 @@ from typing import Any, Protocol, cast, get_args, runtime_checkable
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnetlab.choices import OnBad
@@ -21,7 +19,7 @@ from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Prepr
 from resnetlab.data.reading import fitted_batches
 from resnetlab.data.stream import Stream
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.models import tensorfile
 from resnetlab.networks.statistics import equal_parts
 from resnetlab.training.distributed import World
 from resnetlab.training.recipe import Recipe
@@ -35,6 +33,7 @@ SHOWN = 4  # images in a row of the sample
 SAMPLE = 512  # pixels, approximate height of the sample of small images
 TESTED_AT_A_TIME = {"cpu": 500, "cuda": 2500, "mps": 500}
 FILES_TESTED_AT_A_TIME = 64
+MEAN = "resnetlab-mean"
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,11 @@ def choose_preprocessing(
         return Preprocessing.of_mean_image(per_pixel_mean(dataset.train.pixels))
     if mean_file is None:
         raise ResnetlabError(f"recipe {recipe.name} subtracts the mean image, and there is none")
-    return Preprocessing(fit, load_file(mean_file)["mean"], torch.ones(3, 1, 1))
+    try:
+        mean = tensorfile.read(mean_file, MEAN, needed=False)[1]["mean"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ResnetlabError(f"{mean_file} is damaged ({error}); remove it, and it is made again") from None
+    return Preprocessing.checked(fit, mean, torch.ones(3, 1, 1))
 
 
 def save_mean(dataset: Dataset, recipe: Recipe, path: Path, workers: int | None) -> None:
@@ -184,8 +187,7 @@ def save_mean(dataset: Dataset, recipe: Recipe, path: Path, workers: int | None)
     if not count:
         raise ResnetlabError(f"none of the training images of {dataset.name} can be read")
     mean = (total / (255 * count)).float().permute(2, 0, 1).contiguous()
-    with replacing(path) as temporary:
-        temporary.write_bytes(to_safetensors({"mean": mean}))
+    tensorfile.write(path, MEAN, {}, {"mean": mean})
 
 
 def _prepared(

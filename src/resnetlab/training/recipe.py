@@ -174,7 +174,7 @@ class Recipe:
         for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float):
-                    sane = math.isfinite(number) and (type(number) is float or abs(number) <= LARGEST_NUMBER)
+                    sane = math.isfinite(number) if isinstance(number, float) else abs(number) <= LARGEST_NUMBER
                     _require(self, name, sane, f"a finite number, a whole one of at most {LARGEST_NUMBER:,}")
         _require(self, "momentum", 0 <= self.momentum < 1, "at least 0 and less than 1")
         _require(self, "warmup_rate", self.warmup_rate is None or self.warmup_rate > 0, "more than 0, or none")

@@ -164,7 +164,7 @@ def _held_out(images: Files, source: Path) -> tuple[Files, Files]:
     """Training and test images. Equal files stay in one split, and training keeps an image of every class."""
     assert images.boxes is not None  # noqa: S101 -- for the type checker
     of, groups = images.units, dict[Unit, list[int]]()
-    for k in sorted(range(len(images)), key=lambda k: hashlib.sha256(_place(images.files[k].name).encode()).digest()):
+    for k in sorted(range(len(images)), key=lambda k: hashlib.sha256(_place(images.files[k].name)).digest()):
         groups.setdefault(of[k], []).append(k)
     classes = [{row[4] for row in rows if not (row[5] or row[6])} for rows in images.boxes.tolist()]
     left = Counter(label for each in classes for label in each)
@@ -185,6 +185,6 @@ def _held_out(images: Files, source: Path) -> tuple[Files, Files]:
     return images[kept.nonzero()[:, 0]], images[test]
 
 
-def _place(name: str) -> str:
+def _place(name: str) -> bytes:
     """Folder and file name; they stay the same if the data set moves."""
-    return "/".join(Path(name).parts[-2:])
+    return "/".join(Path(name).parts[-2:]).encode(errors="surrogateescape")

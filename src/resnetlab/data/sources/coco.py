@@ -14,6 +14,7 @@ from resnetlab.data.sources.coco_json import ABSENT, Content, read_boxes, read_c
 from resnetlab.data.sources.layouts import SPLITS
 from resnetlab.data.sources.raw_boxes import Annotations, RawBoxes
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular
 
 FOLDER = "annotations"
 PREFIX = "instances_"
@@ -107,10 +108,12 @@ def _by_split(source: Path) -> dict[str | None, Path]:
 
 def _is_coco(path: Path) -> bool:
     """Whether a file looks like COCO's, without reading all of it."""
-    with path.open("rb") as file:
-        start = file.read(LOOKED_AT).removeprefix(b"\xef\xbb\xbf")
-        file.seek(max(0, path.stat().st_size - LOOKED_AT))
-        return bool(FIRST_KEY.match(start)) and b'"bbox"' in start + file.read()
+    try:
+        start = read_regular(path, 0, LOOKED_AT).removeprefix(b"\xef\xbb\xbf")
+        end = read_regular(path, max(0, path.stat().st_size - LOOKED_AT), LOOKED_AT)
+    except OSError:
+        return False
+    return bool(FIRST_KEY.match(start)) and b'"bbox"' in start + end
 
 
 def _folder(root: Path, path: Path, content: Content) -> Path:

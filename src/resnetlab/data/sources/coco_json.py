@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from resnetlab.data.dataset import File
 from resnetlab.data.findings import Finding
 from resnetlab.data.sources.raw_boxes import RawBoxes
+from resnetlab.files import read_regular
 
 NEEDED: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
@@ -29,7 +30,7 @@ def read_content(path: Path, place: str, findings: list[Finding]) -> Content:
     """The three lists of a file, with the entries that have what is needed."""
     content: Content = {key: [] for key in NEEDED}
     try:
-        read = json.loads(path.read_bytes(), object_hook=_without_outline)
+        read = json.loads(read_regular(path), object_hook=_without_outline)
     except (OSError, ValueError, RecursionError) as error:
         findings.append(Finding("unreadable annotation", place, f"{error}"))
         return content

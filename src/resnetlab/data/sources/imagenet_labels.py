@@ -1,10 +1,12 @@
 """Labels of ImageNet's validation images (one flat folder) from the commonly used label files."""
 
 import csv
+import io
 from pathlib import Path
 
 from resnetlab.data.class_names import imagenet
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular, read_text
 
 KAGGLE = "LOC_val_solution.csv"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -27,12 +29,11 @@ def validation_labels(root: Path, place: Path) -> dict[str, str]:
     if path is None:
         raise ResnetlabError(f"{place} has neither class folders nor a label file; expected {EXPECTED}")
     if path.name == KAGGLE:
-        with path.open(newline="") as file:
-            labels = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+        labels = _of_kaggle(path)
     else:
-        lines = path.read_text().split("\n")
+        lines = read_text(path).split("\n")
         words = [line.split() for line in lines if line.strip()]
-        if all(len(line) == 2 for line in words):  # name and id
+        if words and all(len(line) == 2 for line in words):  # name and id
             labels = {Path(name).stem: label for name, label in words}
         else:
             ids = [line[0] for line in words]
@@ -44,6 +45,17 @@ def validation_labels(root: Path, place: Path) -> dict[str, str]:
     return labels
 
 
+def _of_kaggle(path: Path) -> dict[str, str]:
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        if [name.strip() for name in next(rows, [])] != ["ImageId", "PredictionString"]:
+            raise ResnetlabError(f"{path} does not begin with ImageId,PredictionString")
+        labels = {row[0]: row[1].split()[0] for row in rows if row}
+    except (csv.Error, IndexError) as error:
+        raise ResnetlabError(f"{path}, line {rows.line_num} is no image and its label: {error}") from None
+    return labels
+
+
 def _from_numbers(numbers: list[str], root: Path) -> list[str]:
     """Convert the devkit's class numbers to WordNet ids; `meta.mat` lists them."""
     from scipy.io import loadmat  # comes with scikit-learn
@@ -51,9 +63,15 @@ def _from_numbers(numbers: list[str], root: Path) -> list[str]:
     meta = _find(root, (META,))
     if meta is None:
         raise ResnetlabError(f"{GROUND_TRUTH} needs {META} of the same devkit in the same folder")
-    synsets = loadmat(meta, squeeze_me=True)["synsets"]
-    ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-    return [ids[int(number)] for number in numbers]
+    try:
+        synsets = loadmat(io.BytesIO(read_regular(meta)), squeeze_me=True)["synsets"]
+        ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+    except Exception as error:  # SciPy raises anything for damaged files
+        raise ResnetlabError(f"{meta} is damaged, or no list of ImageNet's classes: {error!r}") from None
+    try:
+        return [ids[int(number)] for number in numbers]
+    except (KeyError, ValueError) as error:
+        raise ResnetlabError(f"{GROUND_TRUTH} has a label that is no class number of {meta}: {error}") from None
 
 
 def _find(root: Path, names: tuple[str, ...]) -> Path | None:

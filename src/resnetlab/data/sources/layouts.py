@@ -1,6 +1,7 @@
 """Find image files and their classes in the common folder layouts, without checks of the result."""
 
 import csv
+import io
 import re
 import tarfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from resnetlab.data.dataset import File, Files
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.imagenet_labels import validation_labels
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_text
 
 PACKING = ".packing"  # marks a folder whose packing is not complete
 MOST_CLASSES = 1_000_000  # by number
@@ -210,10 +212,9 @@ def _from_csv(source: Path, group_by: str | None = None) -> Found:
 def _csv_rows(source: Path) -> tuple[list[dict[str | None, str | None]], dict[str, str | None]]:
     """The data lines of a CSV file, and its column names by their lower-case form."""
     try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            rows, names = list(reader), [str(name) for name in reader.fieldnames or ()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(source, "surrogateescape"), newline=""), skipinitialspace=True)
+        rows, names = list(reader), [str(name) for name in reader.fieldnames or ()]
+    except csv.Error as error:
         raise ResnetlabError(f"{source} cannot be read as CSV: {error}") from None
     if any(is_image(Path(name.strip())) for name in names):
         raise ResnetlabError(
@@ -243,7 +244,7 @@ def _from_shards(root: Path, shards: list[Path]) -> Found:
     count = 1 + max(map(int, labels))
     if count > MOST_CLASSES:
         raise ResnetlabError(f"{root} has the class number {count - 1:,}; at most {MOST_CLASSES:,} classes are read")
-    names = (root / "classes.txt").read_text().splitlines() if (root / "classes.txt").is_file() else None
+    names = read_text(root / "classes.txt").splitlines() if (root / "classes.txt").exists() else None
     names = names or list(imagenet() if count == 1000 else numbered(count))
     if len(names) < count:
         raise ResnetlabError(
@@ -258,8 +259,13 @@ def _members(root: Path, path: Path) -> list[tuple[str, File]]:
     images: dict[str, File] = {}
     labels: dict[str, str] = {}
     try:
+        if not path.is_file():
+            raise OSError("it is not a regular file")
+        end = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if member.isfile() and not 0 <= member.size <= end - member.offset_data:
+                    raise tarfile.TarError(f"{member.name!r} is said to have {member.size:,} bytes")
                 key, _, suffix = member.name.removeprefix("./").partition(".")
                 if member.isfile() and suffix.lower() in ("cls", "cls.txt", "label"):
                     content = tar.extractfile(member)
@@ -269,7 +275,7 @@ def _members(root: Path, path: Path) -> list[tuple[str, File]]:
                     images[key] = File(name, str(path), member.offset_data, member.size)
                     if wordnet_id := _wordnet_id(Path(member.name).name):
                         labels.setdefault(key, wordnet_id)
-    except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
         raise ResnetlabError(f"{path} cannot be read as a tar shard: {error}") from None
     if missing := sorted(images.keys() - labels.keys()):
         raise ResnetlabError(

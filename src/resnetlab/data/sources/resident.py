@@ -1,7 +1,6 @@
 """Load a user's images into memory, from a folder by class or an .npz file of arrays."""
 
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,17 +46,13 @@ def load_npz(path: Path) -> Dataset:
         ResnetlabError: an unreadable file, missing arrays, wrong types or shapes, labels out of range.
     """
     try:
+        if not path.is_file():
+            raise OSError("it is not a regular file")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        MemoryError,
-        SyntaxError,
-    ) as error:
+        if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{other[0]} is no array")
+    except Exception as error:  # NumPy and zipfile raise anything for damaged files
         raise ResnetlabError(f"{path} cannot be read as an .npz file: {error}") from error
     if missing := {"x_train", "y_train", "x_test", "y_test"} - arrays.keys():
         raise ResnetlabError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {', '.join(arrays)}")
@@ -72,7 +67,7 @@ def load_npz(path: Path) -> Dataset:
             raise ResnetlabError(f"{path}: label {labels.max():,}; at most {MOST_CLASSES:,} classes are read")
         classes = tuple(str(k) for k in range(int(labels.max()) + 1 if known else 0))
     train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-    return pixel_dataset(path.stem, train, test, classes, note="the file's split")
+    return replace(pixel_dataset(str(path), train, test, classes, note="the file's split"), name=path.stem)
 
 
 def _decoded(

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from resnetlab.data.class_names import check_names
 from resnetlab.data.dataset import Dataset, File
 from resnetlab.data.folds import Fold, folded
 from resnetlab.data.held_out import hold_out
@@ -33,6 +34,8 @@ def list_images(source: Path, group_by: str | None = None, fold: Fold | None = N
 def split_images(found: Found, source: Path, fold: Fold | None = None) -> Dataset:
     """Check the files and use their split, or make one; see `list_images`."""
     _refuse_empty(found, source)
+    for by_class in found.splits.values():
+        check_names(by_class, source)
     _refuse_missing(found, source)
     splits = {name: {k: v for k, v in by_class.items() if v} for name, by_class in found.splits.items()}
     parts = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
@@ -60,7 +63,7 @@ def _split(source: Path, by_class: dict[str, list[File]]) -> tuple[dict[str, lis
     together = numbered_files(by_class, tuple(by_class))
     labels = together.labels.tolist()
     places = (_place(file, name) for name, files in by_class.items() for file in files)
-    hashes = [hashlib.sha256(place.encode()).digest() for place in places]
+    hashes = [hashlib.sha256(place.encode(errors="surrogateescape")).digest() for place in places]
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     quota = [max(1, round(TEST_SHARE * len(files))) for files in by_class.values()]
     held = hold_out(order, labels, together.units, quota)

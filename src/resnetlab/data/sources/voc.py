@@ -14,6 +14,7 @@ from resnetlab.data.findings import Finding
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.raw_boxes import Annotations, RawBoxes
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import read_regular, read_text
 
 FOLDERS = ("Annotations", "JPEGImages"), ("annotations", "images")
 CORNERS = "xmin", "ymin", "xmax", "ymax"
@@ -34,8 +35,8 @@ def voc_folders(source: Path) -> list[Path]:
     if not source.is_dir() or _layout(source):
         return [source] if source.is_dir() else []
     with os.scandir(source) as entries:
-        inside = sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    return [Path(path) for path in inside if _layout(Path(path))]
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    return [source / name for name in names if (source / name).is_dir() and _layout(source / name)]
 
 
 def read_voc(source: Path) -> Annotations:
@@ -95,12 +96,7 @@ def _lists(root: Path) -> dict[str | None, list[str]]:
     for name in ("train", "val", "trainval", "test"):
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if path.is_file():
-            try:
-                lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise ResnetlabError(
-                    f"{path} cannot be read: {error}; expected one name of an image a line"
-                ) from None
+            lines = [line.strip() for line in read_text(path).splitlines()]
             names = (Path(line).stem if is_image(Path(line)) else line for line in lines if line)
             found[name] = list(dict.fromkeys(names))
     val = found.get("val", [])
@@ -131,7 +127,7 @@ def _unmatched(
 def _described(root: Path, place: str, findings: list[Finding]) -> Described:
     """The content of an XML file; what is wrong with it is added to `findings`."""
     try:
-        tree = ElementTree.parse(root / place).getroot()  # noqa: S314 -- expat limits the expansion of entities
+        tree = ElementTree.fromstring(read_regular(root / place))  # noqa: S314 -- expat limits the expansion of entities
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         findings.append(Finding("unreadable annotation", place, f"{error}"))
         return Described((0, 0), ())

@@ -1,0 +1,42 @@
+"""`python -m tests.faults --cases 20000`: damaged files through every reader and command; `--out` continues."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_STACKSIZE": "1M"}
+# before PyTorch is imported: its threads do not survive a fork
+
+from tests.faults import harness
+
+
+def main() -> int:
+    """Run the cases, print what came of them, and return 1 if any is bad."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=300)
+    parser.add_argument("--case", type=int, help="one case only, by its number; its files stay in OUT/case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--out", type=Path, default=None, help="where results are kept; a temporary folder by default"
+    )
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+        out = (said.out or Path(scratch) / "out").absolute()
+        if said.case is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            base = harness.made_base(out)
+            harness.preload()
+            result = harness.one(said.case, said.seed, base, out)
+            print(result)
+            print((out / "output").read_text())
+            return 0
+        results = harness.run(range(1, said.cases + 1), said.seed, out, said.processes, Path(scratch))
+    print("\n".join(harness.summary(results)))
+    return int(any(result.kind in harness.BAD for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
