@@ -47,8 +47,6 @@ JOBS = (
     Job("train, photographs", "photos", (*PHOTOS, "--iterations", "60"), RUN, row=4),
     Job("train, two processes", "photos", (*PHOTOS, "--iterations", "40"), RUN, row=3, processes=2),
     Job("import", "weights", ("import", "theirs.pth", "--out", "i.safetensors"), ("i.safetensors",)),
-    Job("export, timm", "model", ("export", "model.safetensors", "--to", "timm", "--out", "t"),
-        ("t/model.safetensors", "t/config.json")),
     Job("export, ONNX", "model", ("export", "model.safetensors", "--to", "onnx", "--out", "o.onnx"), ("o.onnx",)),
     Job("pack", "photos", ("pack", "photos", "--out", "p", "--size", "36", "--workers", "1"),
         ("p/train-00000.tar", "p/test-00000.tar", "p/classes.txt")),

@@ -69,7 +69,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
         load(path)
     save(model(), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ResnetlabError, match="is no model file, or damaged"):
+    with pytest.raises(ResnetlabError, match="is cut short or damaged"):
         load(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ResnetlabError, match="`resnetlab import"):

@@ -14,7 +14,7 @@ from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Prepr
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import sha256
 from resnetlab.models.caffe import read_caffe, read_mean_image
-from resnetlab.models.modelfile import Model, is_ours, load
+from resnetlab.models.modelfile import Model, check_count, is_ours, load
 from resnetlab.models.published import located, of_digest
 from resnetlab.models.recognise import Kind, NotStatedError, Weights, recognise
 from resnetlab.models.sidecars import Channels, Sidecar, read_sidecar
@@ -103,6 +103,7 @@ def import_weights(path: Path | str, hints: Hints | None = None) -> Imported:
         weights = read_caffe(file) if file.suffix == ".caffemodel" else _recognise(file, said, hints)
         preprocessing, notes = _preprocessing(weights, said, hints, file, digest)
         classes, named = _classes(weights.row, said, hints)
+        check_count(classes, weights.row)
     except ResnetlabError as error:
         raise type(error)(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     notes = (*weights.reasons, *notes, *named)

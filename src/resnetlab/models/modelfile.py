@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,10 +45,7 @@ class Model:
 
     def __post_init__(self) -> None:
         row, channels = self.network.architecture, len(self.preprocessing.std)
-        if len(self.classes) != row.num_classes:
-            raise ResnetlabError(
-                f"{len(self.classes)} names of classes for {row.num_classes} outputs; give one for each"
-            )
+        check_count(self.classes, row)
         known = None if self.trust is None else self.trust.known
         taken = self.network.fc.in_features
         if known is not None and known.shape[1] != taken:
@@ -90,6 +87,15 @@ class Model:
     def fit(self) -> Fit:
         """How images are scaled and cropped."""
         return self.preprocessing.fit
+
+
+def check_count(classes: Sequence[str], row: Architecture) -> None:
+    """
+    Raises:
+        ResnetlabError: there is not one name for each output.
+    """
+    if len(classes) != row.num_classes:
+        raise ResnetlabError(f"{len(classes)} names of classes for {row.num_classes} outputs; give one for each")
 
 
 def origin_of(provenance: Mapping[str, Any]) -> str:

@@ -59,14 +59,13 @@ def read_tensors(path: Path, entry: str | None = None) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    if "resnetlab" in tensorfile.metadata(path):
-        raise ResnetlabError(f"{path} is a model file of resnetlab already; use it as it is")
     try:
-        return _checked(load(read_regular(path, most=tensorfile.MOST)), path)
-    except ResnetlabError:
-        raise
+        tensors = load(read_regular(path, most=tensorfile.MOST))
     except (SafetensorError, *DAMAGED) as error:
         raise ResnetlabError(f"{path} is cut short or damaged: {error}") from error
+    if "resnetlab" in tensorfile.metadata(path):
+        raise ResnetlabError(f"{path} is a model file of resnetlab already; use it as it is")
+    return _checked(tensors, path)
 
 
 def _unpickled(path: Path) -> object:
