@@ -13,7 +13,7 @@ from tests.faults import harness
 
 
 def main() -> int:
-    """Run the cases, print what came of them, and return 1 if any is bad."""
+    """Use the files of the corpus and random ones, print what came of them, and return 1 if any is bad."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--case", type=int, help="one case only, by its number; its files stay in OUT/case")
@@ -22,20 +22,23 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=None, help="where results are kept; a temporary folder by default"
     )
+    parser.add_argument("--light", action="store_true", help="without what takes seconds, e.g. training")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         out = (said.out or Path(scratch) / "out").absolute()
+        base = harness.made_base(out)
+        harness.preload()
         if said.case is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            base = harness.made_base(out)
-            harness.preload()
-            result = harness.one(said.case, said.seed, base, out)
-            print(result)
+            print(harness.one(said.case, said.seed, base, out, said.light))
             print((out / "output").read_text())
             return 0
-        results = harness.run(range(1, said.cases + 1), said.seed, out, said.processes, Path(scratch))
-    print("\n".join(harness.summary(results)))
-    return int(any(result.kind in harness.BAD for result in results.values()))
+        found = list(harness.corpus(base, Path(scratch), said.light))
+        print(f"{sum(each.kind in harness.BAD for each in found)} bad of {len(found)} uses of the corpus", flush=True)
+        numbers = range(1, said.cases + 1)
+        drawn = harness.run(numbers, said.seed, said.light, out, said.processes, Path(scratch))
+    print("\n".join(harness.summary([each for each in found if each.kind in harness.BAD])) if found else "")
+    print("\n".join(harness.summary(drawn)))
+    return int(any(result.kind in harness.BAD for result in (*found, *drawn)))
 
 
 if __name__ == "__main__":

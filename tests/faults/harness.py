@@ -13,9 +13,10 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.children import BAD, Outcome, outcome
-from tests.faults.subjects import SUBJECTS, Case, Subject, hostile_option, prepared
+from tests.faults.subjects import SUBJECTS, Case, hostile_option, prepared
 
 ROOT = Path(__file__).parents[2]
+CORPUS = Path(__file__).parent / "corpus"
 OPTIONS = "options"
 OPTIONS_SHARE = 8  # a case in so many is one of options
 PRELOADED = (
@@ -52,6 +53,7 @@ class Result:
 def made_base(folder: Path) -> Path:
     """The sound files, made once by another process: this one must compute nothing."""
     base = folder / "base"
+    folder.mkdir(parents=True, exist_ok=True)
     if not base.is_dir():
         making = folder / "base.new"
         shutil.rmtree(making, ignore_errors=True)
@@ -73,23 +75,17 @@ def preload() -> None:
     common.console.width = 200
 
 
-def one(number: int, seed: int, base: Path, place: Path, only: Sequence[Subject] = SUBJECTS) -> Result:
+def one(number: int, seed: int, base: Path, place: Path, light: bool = False) -> Result:
     """Make the case of this number, use it, and say what came of it."""
     random = Random(f"{seed} {number}")
     folder, output = place / "case", place / "output"
     shutil.rmtree(folder, ignore_errors=True)
-    if number % OPTIONS_SHARE == 0 and only is SUBJECTS:
+    if number % OPTIONS_SHARE == 0:
         shutil.copytree(base / OPTIONS, folder, copy_function=os.link)
         option = hostile_option(random)
         return _result(number, OPTIONS, "", " ".join(option.words), "", outcome(option, folder, option.names, output))
-    case = drawn(random, base, folder, only)
-    return result_of(number, case, output)
-
-
-def drawn(random: Random, base: Path, folder: Path, only: Sequence[Subject]) -> Case:
-    """A case of a subject, by its weight."""
-    subject = random.choices(only, [each.weight for each in only])[0]
-    return prepared(subject, base, folder, random)
+    subject = random.choices(SUBJECTS, [0 if light and each.heavy else each.weight for each in SUBJECTS])[0]
+    return result_of(number, prepared(subject, base, folder, random), output)
 
 
 def result_of(number: int, case: Case, output: Path) -> Result:
@@ -108,12 +104,12 @@ def _result(number: int, subject: str, file: str, damage: str, use: str, found: 
     )
 
 
-def worker(numbers: Sequence[int], seed: int, out: Path, base: Path, place: Path) -> None:
+def worker(numbers: Sequence[int], seed: int, light: bool, out: Path, base: Path, place: Path) -> None:
     """Cases one after the other; each is a line, and of a bad one the damaged file is kept."""
     place.mkdir(parents=True, exist_ok=True)
     with (out / f"results-{place.name}.jsonl").open("a") as lines:
         for number in numbers:
-            result = one(number, seed, base, place)
+            result = one(number, seed, base, place, light)
             lines.write(json.dumps(asdict(result)) + "\n")
             lines.flush()
             if result.kind in BAD and result.file and (place / "case" / result.file).is_file():
@@ -130,11 +126,22 @@ def done(out: Path) -> dict[int, Result]:
     return {result.number: result for result in found}
 
 
-def run(numbers: Sequence[int], seed: int, out: Path, processes: int, scratch: Path) -> dict[int, Result]:
+def corpus(base: Path, place: Path, light: bool = False) -> Iterator[Result]:
+    """Every file that was found, in every way that its kind is used."""
+    for number, path in enumerate(sorted(path for path in CORPUS.rglob("*") if path.is_file()), 1):
+        kind, _, *parts = path.relative_to(CORPUS).parts
+        for subject in SUBJECTS:
+            for use in subject.uses if subject.kind == kind and not (light and subject.heavy) else ():
+                folder = place / "case"
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(base / subject.base, folder, symlinks=True)
+                shutil.copy(path, folder.joinpath(*parts))
+                yield result_of(number, Case(subject, use, folder, folder.joinpath(*parts), ""), place / "output")
+
+
+def run(numbers: Sequence[int], seed: int, light: bool, out: Path, processes: int, scratch: Path) -> list[Result]:
     """The cases that have no result yet, in several processes, with a line of progress now and then."""
-    out.mkdir(parents=True, exist_ok=True)
     base = made_base(out)
-    preload()
     known = done(out)
     missing = [number for number in numbers if number not in known]
     children = []
@@ -142,7 +149,7 @@ def run(numbers: Sequence[int], seed: int, out: Path, processes: int, scratch: P
         child = os.fork()
         if not child:
             try:
-                worker(missing[k::processes], seed, out, base, scratch / f"{k}")
+                worker(missing[k::processes], seed, light, out, base, scratch / f"{k}")
             except BaseException:
                 import traceback
 
@@ -158,7 +165,7 @@ def run(numbers: Sequence[int], seed: int, out: Path, processes: int, scratch: P
                 _progress(len(done(out)) - len(known), len(missing), began)
                 time.sleep(1)
     wanted = set(numbers)
-    return {number: result for number, result in sorted(done(out).items()) if number in wanted}
+    return [result for number, result in sorted(done(out).items()) if number in wanted]
 
 
 def _progress(count: int, of: int, began: float) -> None:
@@ -167,16 +174,16 @@ def _progress(count: int, of: int, began: float) -> None:
     print(f"{count:,} of {of:,} cases, {passed / 60:.0f} min, about {left / 60:.0f} more", flush=True)
 
 
-def summary(results: dict[int, Result]) -> Iterator[str]:
+def summary(results: Sequence[Result]) -> Iterator[str]:
     """Counts by subject, then the shortest reproduction of each kind of bad outcome and place."""
     by_subject: dict[str, Counter[str]] = {}
-    for result in results.values():
+    for result in results:
         by_subject.setdefault(result.subject, Counter())[result.kind] += 1
     for name, counts in sorted(by_subject.items()):
         bad = sum(counts[kind] for kind in BAD)
         yield f"{name:32} {counts['answered']:6,} answered {counts['refused']:6,} refused {bad:5,} bad"
     groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results.values():
+    for result in results:
         if result.kind in BAD:
             groups.setdefault((result.kind, result.said.rpartition(" at ")[2][:80]), []).append(result)
     for (kind, _), found in sorted(groups.items(), key=lambda item: -len(item[1])):

@@ -121,9 +121,11 @@ def trial(
     folder = place / "killed"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base / job.base, folder)
-    kills, wrong = 0, []
+    kills, wrong, left = 0, [], 0.9 * seconds
     for _ in range(job.row):
-        kills += killed(job, folder, random.uniform(0.02, seconds), random)
+        after = random.uniform(0.02, left)
+        kills += killed(job, folder, after, random)
+        left -= after / 2  # a run continues from where it was killed
         for name in job.outputs:
             if name != "out/metrics.jsonl" and (folder / name).exists():  # metrics are added to
                 try:
@@ -141,7 +143,11 @@ def trials(count: int, seed: int, base: Path, place: Path) -> Iterator[tuple[str
         folder = place / "whole"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(base / job.base, folder)
+        finish(job, folder)  # the first child waits for what is imported before all
+        shutil.rmtree(folder)
+        shutil.copytree(base / job.base, folder)
         seconds = finish(job, folder)
+        print(f"{job.name}: {seconds:.1f} s", flush=True)
         known[job.name] = seconds, {name: evidence(folder / name) for name in job.outputs}
     done = 0
     while done < count:

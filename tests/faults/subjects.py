@@ -15,6 +15,7 @@ Use = Callable[[], None]
 NETWORK = "cifar_resnet8-narrow4"
 TRAIN = ("train", "--network", NETWORK, "--threads", "1", "--compile", "no", "--workers", "1", "--batch-size", "8")
 TRAIN += ("--iterations", "2", "--out", "out")
+CROPS = ("--recipe", "modern-short", "--image-size", "32")
 SHORT = ("--threads", "1", "--batch-size", "8", "--iterations", "2", "--out", "out")
 RESUME = ("train", "--data", "tiny.npz", "--network", NETWORK, "--threads", "1", "--compile", "no")
 RESUME += ("--batch-size", "8", "--iterations", "6", "--set", "report_every=2", "--out", "run")
@@ -34,6 +35,13 @@ class Subject:
     names: tuple[str, ...] = ()
     wanted: Callable[[Path], None] | None = None
     weight: int = 1
+    heavy: bool = False
+    """Whether its uses take seconds."""
+
+    @property
+    def kind(self) -> str:
+        """What is damaged, as a name of a folder; several subjects may have it."""
+        return self.name.partition(",")[0].replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -253,8 +261,6 @@ SUBJECTS = (
         (
             command("check-data", "photos", "--workers", "1"),
             command("check-data", "photos", "--workers", "1", "--out", "c.csv"),
-            command(*TRAIN, "--data", "photos", "--recipe", "modern-short", "--image-size", "32"),
-            command(*TRAIN, "--data", "photos", "--recipe", "modern-short", "--image-size", "32", "--on-bad", "skip"),
             command("pack", "photos", "--out", "p", "--size", "36", "--workers", "1"),
             command("pack", "photos", "--out", "p", "--workers", "1", "--on-bad", "skip"),
             command("evaluate", "narrow.safetensors", "--data", "photos", "--out", "e", "--threads", "1"),
@@ -278,7 +284,6 @@ SUBJECTS = (
         (
             command("check-data", "list.csv", "--workers", "1", "--out", "c.csv"),
             command("evaluate", "narrow.safetensors", "--data", "list.csv", "--out", "e", "--threads", "1"),
-            command(*TRAIN, "--data", "list.csv", "--recipe", "modern-short", "--image-size", "32"),
         ),
         names=("class", "photos"),
     ),
@@ -297,7 +302,6 @@ SUBJECTS = (
         (
             command("check-data", "packed", "--workers", "1"),
             command("pack", "photos", "--out", "packed", "--size", "36", "--workers", "1"),
-            command(*TRAIN, "--data", "packed", "--recipe", "modern-short", "--image-size", "32"),
         ),
         names=("packed",),
     ),
@@ -320,7 +324,6 @@ SUBJECTS = (
             command("export", "model.safetensors", "--to", "torchvision", "--out", "t.pth"),
             command("embed", "model.safetensors", "bee.jpg", "--out", "e.npz", "--threads", "1"),
             command("import", "model.safetensors", "--out", "i.safetensors"),
-            command("train", "--data", "photos", "--from", "model.safetensors", *SHORT, "--validation", "0"),
         ),
         names=("torchvision has no",),
         wanted=sound_csv,
@@ -368,6 +371,41 @@ SUBJECTS = (
         names=("top-", "classes", "images"),
     ),
     Subject(
+        "photographs, training",
+        "photos",
+        ("photos/*/*/*",),
+        (
+            command(*TRAIN, "--data", "photos", *CROPS),
+            command(*TRAIN, "--data", "photos", *CROPS, "--on-bad", "skip"),
+        ),
+        wanted=sound_model,
+        heavy=True,
+    ),
+    Subject(
+        "table of files, training",
+        "csv",
+        ("list.csv",),
+        (command(*TRAIN, "--data", "list.csv", *CROPS),),
+        names=("class", "photos"),
+        heavy=True,
+    ),
+    Subject(
+        "shards, training",
+        "shards",
+        ("packed/*",),
+        (command(*TRAIN, "--data", "packed", *CROPS),),
+        names=("packed",),
+        heavy=True,
+    ),
+    Subject(
+        "model, training",
+        "model",
+        ("model.safetensors",),
+        (command("train", "--data", "photos", "--from", "model.safetensors", *SHORT, "--validation", "0"),),
+        wanted=sound_model,
+        heavy=True,
+    ),
+    Subject(
         "checkpoints of a run",
         "stopped",
         ("run/checkpoints/*/*", "run/checkpoints/*/*", "run/*.json*"),
@@ -375,6 +413,7 @@ SUBJECTS = (
         names=("run",),
         wanted=take_damaged_checkpoint,
         weight=3,
+        heavy=True,
     ),
     Subject(
         "finished run",
