@@ -69,6 +69,13 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+def holds_others(folder: Path, own: Iterable[str] = ()) -> bool:
+    """Whether a path is a file, or a folder with other files. Hidden ones do not count: killed writes leave them."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name not in own and not path.name.startswith(".") for path in folder.iterdir())
+
+
 def read_regular(path: Path | str, offset: int = 0, size: int | None = None, most: int = LARGEST) -> bytes:
     """The content of a regular file, or `size` bytes from `offset`. Pipes, sockets and devices are not waited for.
 

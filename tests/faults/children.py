@@ -35,7 +35,9 @@ class Outcome:
     megabytes: int = 0
 
 
-def outcome(call: Callable[[], None], folder: Path, names: tuple[str, ...], output: Path) -> Outcome:
+def outcome(
+    call: Callable[[], None], folder: Path, names: tuple[str, ...], output: Path, most: int = MEGABYTES
+) -> Outcome:
     """What comes of a call in a folder; a refusal must name one of `names`. An `AssertionError` is a wrong answer."""
     reading, writing = os.pipe()
     began, size = time.monotonic(), _resident()
@@ -58,7 +60,7 @@ def outcome(call: Callable[[], None], folder: Path, names: tuple[str, ...], outp
     if not said:
         return Outcome("crash", f"wait status {status}: {_last(output)}", seconds, megabytes)
     kind, text = json.loads(said)
-    if kind in GOOD and megabytes > MEGABYTES:
+    if kind in GOOD and megabytes > most:
         kind, text = "memory", f"{megabytes} MB: {text}"
     return Outcome(kind, text, seconds, megabytes)
 

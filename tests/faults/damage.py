@@ -21,7 +21,7 @@ def in_files(random: Random, path: Path) -> str:
         name = random.choice(
             (b"\xff\xfe", b"a\nb", b"\x1b[31m", b"\xc3\xa9", b" ", b"-x", b'a,b"c', b"%s {x}", b"a" * 240)
         )
-        if random.random() < 0.3 and path.parent.name != "case":
+        if random.random() < 0.3 and "case" not in (path.parent.name, path.parent.parent.name):
             path.parent.rename(path.parent.parent / os.fsdecode(name))
             return f"{path.parent.name} renamed to {name!r}"
         path.rename(path.parent / (os.fsdecode(name) + path.suffix))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from tests.faults.children import BAD, Outcome, outcome
+from tests.faults.children import BAD, MEGABYTES, Outcome, outcome
 from tests.faults.subjects import SUBJECTS, Case, hostile_option, prepared
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +84,14 @@ def one(number: int, seed: int, base: Path, place: Path, light: bool = False) ->
     if number % OPTIONS_SHARE == 0:
         shutil.copytree(base / OPTIONS, folder, copy_function=os.link)
         option = hostile_option(random)
-        return _result(number, OPTIONS, "", " ".join(option.words), "", outcome(option, folder, option.names, output))
+        return _result(
+            number,
+            OPTIONS,
+            "",
+            " ".join(option.words),
+            "",
+            outcome(option, folder, option.names, output, 2 * MEGABYTES),
+        )
     subject = random.choices(SUBJECTS, [0 if light and each.heavy else each.weight for each in SUBJECTS])[0]
     return result_of(number, prepared(subject, base, folder, random), output)
 
@@ -185,7 +193,7 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.kind in BAD:
-            groups.setdefault((result.kind, result.said.rpartition(" at ")[2][:80]), []).append(result)
+            groups.setdefault((result.kind, re.sub(r"/\S+|\d+", "", result.said)[:150]), []).append(result)
     for (kind, _), found in sorted(groups.items(), key=lambda item: -len(item[1])):
         least = min(found, key=lambda result: (result.bytes, result.number))
         yield f"\n{kind}, {len(found)} times; shortest: --case {least.number} ({least.bytes} bytes)"

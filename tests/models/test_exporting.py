@@ -133,7 +133,7 @@ def test_preprocessing_that_timm_has_not(tmp_path: Path) -> None:
     with pytest.raises(ResnetlabError, match="subtracts a mean image"):
         export_timm(mean_image, tmp_path / "a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResnetlabError, match="is a file; timm takes a folder"):
+    with pytest.raises(ResnetlabError, match="is a file or holds other files"):
         export_timm(made("resnet18"), tmp_path / "file")
     with pytest.raises(ResnetlabError, match=r"ends in \.safetensors or \.pth"):
         export_torchvision(made("resnet18"), tmp_path / "model.bin")

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,11 +28,19 @@ class Stops:
 
 @contextmanager
 def _counted() -> Iterator[Stops]:
-    """The first Ctrl-C raises KeyboardInterrupt, a second one ends the process at once, without a traceback."""
+    """The first Ctrl-C raises KeyboardInterrupt; a second one, or one during an import, ends the process at once.
+
+    Extension modules that are interrupted while they are imported end in a crash.
+    """
     stops, before = Stops(), signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:
         stops.count += 1
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, f"{STOPPED}\n".encode())
+                os._exit(130)
+            frame = frame.f_back
         if stops.count > 1:
             os._exit(130)
         raise KeyboardInterrupt
@@ -40,7 +48,8 @@ def _counted() -> Iterator[Stops]:
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, handle)
     yield stops
-    # Not restored: the end of the interpreter, which waits for threads, can be interrupted too
+    if before is signal.default_int_handler:  # once more while the interpreter ends changes nothing
+        signal.signal(signal.SIGINT, signal.SIG_IGN if stops.count else before)
 
 
 def _kept_traceback() -> Path:
@@ -59,15 +68,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that are no text, and terminals that are not UTF-8
             stream.reconfigure(errors="backslashreplace")
-    with _counted() as stops:
-        status, message = _outcome(stops)
-        if message:
-            print(printable(message), file=sys.stderr)
-        if status:
-            sys.exit(status)
+    with _counted():
+        status, message = _outcome()
+        with suppress(OSError):  # what prints can be on the disk that is full
+            print(printable(message), file=sys.stderr, end="\n" * bool(message), flush=True)
+    if status:
+        sys.exit(status)
 
 
-def _outcome(stops: Stops) -> tuple[int, str]:
+def _outcome() -> tuple[int, str]:
     """Run the command; its exit status, and what is to be said."""
     as_typed: Callable[[str], str] = str
     try:
@@ -92,12 +101,18 @@ def _outcome(stops: Stops) -> tuple[int, str]:
     except MemoryError:
         return 2, "error: out of memory. Close other programs, or use fewer --workers, smaller batches or images"
     except Exception as error:  # a mistake of ours: everything that input can do has its own error
-        if stops.count:  # packages that are interrupted while they are imported raise anything
-            return 130, STOPPED
         if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error)):
             return 2, f"error: out of memory: {str(error).splitlines()[0]}. Use smaller batches or images"
+        if "torch.distributed" in sys.modules and _is_of_another(error):
+            return 2, "error: another process of this run has ended; its message says why"
         return 70, f"internal error: {type(error).__name__}: {error}. Please report it with {_kept_traceback()}"
     return 0, ""
+
+
+def _is_of_another(error: Exception) -> bool:
+    from resnetlab.training.distributed import is_of_another
+
+    return is_of_another(error)
 
 
 def _run() -> None:

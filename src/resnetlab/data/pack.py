@@ -14,7 +14,7 @@ from resnetlab.data.decode import read_frame
 from resnetlab.data.preprocessing import decoding, open_image
 from resnetlab.data.sources.layouts import PACKING
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import read_object, replacing, write_json
+from resnetlab.files import holds_others, read_object, replacing, write_json
 
 SHARD = 10_000  # images
 WHOLE = 0.1  # images at most 10 % larger than `size` are copied unchanged
@@ -40,14 +40,15 @@ def pack(listing: Dataset, out: Path, size: int, quality: int, threads: int | No
                 yield from (None for _ in part.files)
             else:
                 yield from _shard(part, first, path, size, quality, threads)
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in listing.classes))
+    with replacing(out / "classes.txt") as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in listing.classes), encoding="utf-8")
     (out / PACKING).unlink(missing_ok=True)
 
 
 def _begin(listing: Dataset, out: Path, size: int, quality: int) -> None:
     said = {"fingerprint": listing.fingerprint(), "size": size, "quality": quality}
     about = out / "pack.json"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not about.exists())):
+    if not about.exists() and holds_others(out):
         raise ResnetlabError(f"{out} holds other files; give a new folder with `out`")
     if about.exists():
         if read_object(about) != said:

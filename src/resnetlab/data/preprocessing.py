@@ -30,6 +30,7 @@ MOST_PIXELS = 120_000_000
 """Of an image, encoded or scaled."""
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit above is ours
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; damaged pixels are errors
+LEAST_STD = 1e-6  # of pixels from 0 to 1
 LONGEST_SIDE = 65_535  # pixels, JPEG's limit
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -165,7 +166,7 @@ class Preprocessing:
                     f"the {name} of the preprocessing is {tensor.dtype} of shape {tuple(tensor.shape)}; expected "
                     f"floating-point numbers of shape {' or '.join(map(str, dict.fromkeys(shapes)))}"
                 )
-            if not tensor.isfinite().all() or (name == "std" and not (tensor > 0).all()):
+            if not tensor.isfinite().all() or (name == "std" and not (tensor >= LEAST_STD).all()):
                 raise ResnetlabError(
                     f"the {name} of the preprocessing has values that cannot be: {tensor.flatten()[:4]}"
                 )

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import replacing, write_json
+from resnetlab.files import holds_others, replacing, write_json
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import TOLERANCE, Deployed, header_of, largest_difference, quietly
 
@@ -63,10 +63,8 @@ def export_timm(model: Model, folder: Path) -> None:
     }
     if row.in_channels != 3:
         config["model_args"] = {"in_chans": row.in_channels}
-    if folder.exists() and not folder.is_dir():
-        raise ResnetlabError(f"{folder} is a file; timm takes a folder: give another with `out`")
-    if folder.exists() and {path.name for path in folder.iterdir()} - {"model.safetensors", "config.json"}:
-        raise ResnetlabError(f"{folder} holds other files; give a folder of its own with `out`")
+    if holds_others(folder, ("model.safetensors", "config.json")):
+        raise ResnetlabError(f"{folder} is a file or holds other files; give a folder of its own with `out`")
     _write_weights(model, folder / "model.safetensors")
     write_json(folder / "config.json", config)
 

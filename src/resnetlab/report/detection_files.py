@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from resnetlab.data.boxes import Boxes, Detections
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import csv_writer, write_json
+from resnetlab.files import csv_writer, holds_others, write_json
 
 FILES = ("metrics.json", "per_class.csv", "detections.csv", "detections.json", "pictures")
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075")
@@ -24,7 +24,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ResnetlabError: it holds other files.
     """
-    if folder.is_file() or (folder.is_dir() and any(path.name not in FILES for path in folder.iterdir())):
+    if holds_others(folder, FILES):
         raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
 
 

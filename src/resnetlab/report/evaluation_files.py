@@ -15,7 +15,7 @@ from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_er
 from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.evaluation.evaluate import EvaluationSet
 from resnetlab.evaluation.scores import SCORES, Scored
-from resnetlab.files import csv_writer, replacing, write_json
+from resnetlab.files import csv_writer, holds_others, replacing, write_json
 from resnetlab.inference.explain import explain
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ResnetlabError: it holds other files.
     """
-    if folder.is_file() or (folder.is_dir() and any(path.name not in FILES for path in folder.iterdir())):
+    if holds_others(folder, FILES):
         raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
 
 

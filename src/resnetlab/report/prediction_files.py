@@ -9,7 +9,7 @@ from typing import Any
 
 from resnetlab.data.class_names import imagenet
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import csv_writer, places_under, replacing, write_json
+from resnetlab.files import csv_writer, holds_others, places_under, replacing, write_json
 from resnetlab.inference.predict import Prediction
 
 UNSURE, UNFAMILIAR = "unsure", "unfamiliar"
@@ -70,7 +70,7 @@ class Sorter:
     """Links or copies images into folders by their likeliest class; unsure and unfamiliar ones into others."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], copies: bool) -> None:
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        if holds_others(folder):
             raise ResnetlabError(f"{folder} is a file or holds files; give a new folder with `sort_into`")
         self.folder, self.copies = folder, copies
         self._folders: dict[str, str] = {}

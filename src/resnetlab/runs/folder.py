@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import read_json_lines, read_lines, read_object, replacing, sync, write_json
+from resnetlab.files import holds_others, read_json_lines, read_lines, read_object, replacing, sync, write_json
 from resnetlab.models.modelfile import MODEL_FILE
 from resnetlab.networks.architecture import Architecture
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -56,7 +56,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise ResnetlabError(f"{path} is a file; give another folder with `out`")
         known = path / "config.json"
-        if path.is_dir() and not known.exists() and any(p.name != ".lock" for p in path.iterdir()):
+        if not known.exists() and holds_others(path):
             raise ResnetlabError(f"{path} is not empty and not a run folder; give another folder with `out`")
         is_new, made = not known.exists(), [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,12 @@ def read_config(path: Path) -> Line:
     Raises:
         ResnetlabError: there is none, or it is damaged.
     """
-    return _read_json(path / "config.json")
+    config = _read_json(path / "config.json")
+    _check_types(
+        path / "config.json", config, {"data": dict, "network": dict, "recipe": dict, "seed": int, "task": dict}
+    )
+    _check_types(path / "config.json", config.get("recipe", {}), {"iterations": int, "name": str})
+    return config
 
 
 def read_settings(path: Path) -> Line:
@@ -195,7 +200,9 @@ def read_settings(path: Path) -> Line:
     Raises:
         ResnetlabError: there is none, or it is damaged.
     """
-    return _read_json(path / "execution.json")
+    settings = _read_json(path / "execution.json")
+    _check_types(path / "execution.json", settings, {"source": str, "data_dir": str})
+    return settings
 
 
 def read_result(path: Path) -> Line | None:
@@ -274,6 +281,16 @@ def picture_file(path: Path) -> Path:
 def tensorboard_folder(path: Path) -> Path:
     """The folder of a run's curves for TensorBoard."""
     return path / "tensorboard"
+
+
+def _check_types(path: Path, said: Line, types: dict[str, type]) -> None:
+    """
+    Raises:
+        ResnetlabError: a part that is there has another type.
+    """
+    for name, expected in types.items():
+        if name in said and type(said[name]) is not expected:
+            raise ResnetlabError(f"{path} is damaged: {name} is {str(said[name])[:100]}")
 
 
 def _read_json(path: Path) -> Line:

@@ -34,7 +34,10 @@ def spec_of(folder: Path, model: Model, source: str | None = None) -> RunSpec:
     config, settings = read_config(folder), read_settings(folder)
     if (task := config.get("task", {}).get("name", CLASSIFICATION.name)) != CLASSIFICATION.name:
         raise ResnetlabError(f"{folder} is a run of {task}; expected {CLASSIFICATION.name}")
-    recipe = Recipe(**{key: _tuple(value) for key, value in config["recipe"].items()})
+    try:
+        recipe = Recipe(**{key: _tuple(value) for key, value in config["recipe"].items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResnetlabError(f"{folder / 'config.json'} is damaged: {error}") from None
     height, width = model.preprocessing.fit.crop  # image files in memory were scaled to squares of this size
     square = height if recipe.resident and height == width else None
     data = DataSource(source or settings["source"], Path(settings["data_dir"]), square, "skip")

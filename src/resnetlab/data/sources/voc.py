@@ -17,6 +17,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_regular, read_text
 
 FOLDERS = ("Annotations", "JPEGImages"), ("annotations", "images")
+LARGEST = 1 << 31  # pixels that an image is said to have
 CORNERS = "xmin", "ymin", "xmax", "ymax"
 Object = tuple[int, str, list[float], bool]
 """Number in its file, class, coordinates as written, whether it is difficult."""
@@ -148,7 +149,7 @@ def _described(root: Path, place: str, findings: list[Finding]) -> Described:
         else:
             difficult = (each.findtext("difficult") or "").strip().lower() in ("1", "true")
             objects.append((number, label, corners, difficult))
-    size = (int(width), int(height)) if math.isfinite(width * height) else (0, 0)
+    size = (int(width), int(height)) if abs(width) < LARGEST and abs(height) < LARGEST else (0, 0)
     return Described(size, tuple(objects))
 
 
