@@ -1,6 +1,7 @@
 """The layouts in which people have their images."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from scipy.io import savemat
 from resnetlab.data.class_names import imagenet
 from resnetlab.data.dataset import Dataset, File, Files, Split
 from resnetlab.data.preprocessing import open_image
+from resnetlab.data.sources.annotated import is_annotated
 from resnetlab.data.sources.layouts import find_images
 from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import csv_writer
 
 IDS = tuple(imagenet())
 
@@ -295,3 +298,45 @@ def test_images_in_memory_as_files(tiny: Dataset) -> None:
             assert np.array_equal(np.asarray(open_image(file.read(), file.path)), pixels)
     grey = File("g", "g", pixels=np.arange(6, dtype=np.uint8).reshape(2, 3, 1))
     assert np.array_equal(np.asarray(open_image(grey.read(), "g")), grey.pixels[..., 0])  # type: ignore[index]
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    """They are read, and written to a table that can be read again."""
+    for label in ("ant", "bee"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(3):
+            name = os.fsdecode(b"\xff\xfe-%d.png" % k)
+            Image.new("RGB", (8, 8), (50 * k, 9, 200 if label == "ant" else 0)).save(
+                tmp_path / "photos" / label / name
+            )
+    found = list_images(tmp_path / "photos")
+    assert len(found.train) + len(found.test) == 6
+    found.fingerprint()
+    with csv_writer(tmp_path / "list.csv") as writer:
+        writer.writerow(["path", "label"])
+        writer.writerows(
+            [f"photos/{file.name}", file.name[:3]] for part in (found.train, found.test) for file in part.files
+        )
+    again = list_images(tmp_path / "list.csv")
+    assert sorted(f"photos/{name}" for name in (*found.train.names, *found.test.names)) == sorted(
+        (*again.train.names, *again.test.names)
+    )
+    assert all(file.open().size == (8, 8) for file in again.train.files)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb", b"\x1b[31m", b" "])
+def test_names_of_classes_are_text(tmp_path: Path, name: bytes) -> None:
+    for label in (os.fsdecode(name), "bee"):
+        (tmp_path / label).mkdir()
+        for k in range(3):
+            Image.new("RGB", (8, 8), (50 * k, 9, 9)).save(tmp_path / label / f"{k}.png")
+    with pytest.raises(ResnetlabError, match="is no name of a class"):
+        list_images(tmp_path)
+
+
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ResnetlabError, match="class folder"):
+        list_images(tmp_path)
+    assert not is_annotated(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_STACKSIZE": "1M"}
 # before PyTorch is imported: its threads do not survive a fork
 
-from tests.faults import harness
+from tests.faults import harness, record
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
         "--out", type=Path, default=None, help="where results are kept; a temporary folder by default"
     )
     parser.add_argument("--light", action="store_true", help="without what takes seconds, e.g. training")
+    parser.add_argument("--record", type=Path, help="write the counts to RECORD.json and .md")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         out = (said.out or Path(scratch) / "out").absolute()
@@ -36,8 +37,11 @@ def main() -> int:
         print(f"{sum(each.kind in harness.BAD for each in found)} bad of {len(found)} uses of the corpus", flush=True)
         numbers = range(1, said.cases + 1)
         drawn = harness.run(numbers, said.seed, said.light, out, said.processes, Path(scratch))
-    print("\n".join(harness.summary([each for each in found if each.kind in harness.BAD])) if found else "")
+    if bad := [each for each in found if each.kind in harness.BAD]:
+        print("\n".join(harness.summary(bad)))
     print("\n".join(harness.summary(drawn)))
+    if said.record:
+        record.write_cases(said.record, drawn, {"cases": said.cases, "seed": said.seed})
     return int(any(result.kind in harness.BAD for result in (*found, *drawn)))
 
 

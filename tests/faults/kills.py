@@ -20,6 +20,7 @@ from typing import Any
 from safetensors import safe_open
 
 from tests import processes
+from tests.faults import record
 from tests.faults.harness import made_base
 from tests.faults.subjects import NETWORK
 
@@ -163,6 +164,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="where the sound files are kept")
+    parser.add_argument("--record", type=Path, help="write the counts to RECORD.json and .md")
     said = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1"}
     counts, wrong = Counter[str](), []
@@ -175,6 +177,8 @@ def main() -> int:
             print(f"{counts.total()} kills; {name}: {'; '.join(found) or 'alike'}", flush=True)
     for name, number in sorted(counts.items()):
         print(f"{name:24} {number:4} kills")
+    if said.record:
+        record.write_kills(said.record, counts, wrong, {"kills": said.kills, "seed": said.seed})
     print(f"{len(wrong)} differences of {counts.total()} kills")
     return int(bool(wrong))
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
@@ -421,3 +422,28 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         import_weights(tmp_path)
     with pytest.raises(ResnetlabError, match="is a folder"):
         read_tensors(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (lambda x: x.to_sparse(), "in the layout torch.sparse_coo"),
+        (lambda x: torch.empty(x.shape, device="meta"), "without values"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantised"),
+        (lambda x: x.to(torch.complex64), "of complex numbers"),
+    ],
+)
+def test_tensors_that_are_not_dense_and_real(tmp_path: Path, odd, reason: str) -> None:
+    state = build("cifar_resnet8", num_classes=3).state_dict()
+    state["layer1.0.conv1.weight"] = odd(state["layer1.0.conv1.weight"])
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ResnetlabError, match=f"odd.pth: layer1.0.conv1.weight is {reason}"):
+        import_weights(tmp_path / "odd.pth")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("w.pth", "w.safetensors", "w.caffemodel"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ResnetlabError, match=f"{name} cannot be read: it is not a regular file"):
+            import_weights(tmp_path / name)

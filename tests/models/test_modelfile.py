@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,36 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         save(model(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    """A bit of a weight, or a letter of a class, that is changed after the file was written."""
+    path = tmp_path / "m.safetensors"
+    save(model(), path)
+    sound = path.read_bytes()
+    for changed in (sound.replace(b"bee", b"bed"), sound[:-5] + bytes([sound[-5] ^ 1]) + sound[-4:]):
+        assert changed != sound
+        path.write_bytes(changed)
+        with pytest.raises(ResnetlabError, match="was changed after it was written: its checksum is another"):
+            load(path)
+
+
+def test_a_file_without_a_checksum_is_read(tmp_path: Path) -> None:
+    """As earlier versions wrote it."""
+    path = tmp_path / "m.safetensors"
+    save(model(), path)
+    with safe_open(path, "pt") as content:
+        tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 -- not a dict
+        said = content.metadata()
+    del said["checksum"]
+    save_file(tensors, path, said)
+    assert load(path).classes == model().classes
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(tmp_path: Path) -> None:
+    """A file that is mapped into memory and then cut short ends the process."""
+    path = tmp_path / "m.safetensors"
+    save(model(), path)
+    loaded = load(path)
+    os.truncate(path, 10)
+    assert all(value.isfinite().all() for value in loaded.network.state_dict().values())
