@@ -1,7 +1,11 @@
 """Errors that tell the user what to do, and the ways in which a run can end early."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Controls of the direction of writing, which can make one name look like another."""
 
 
 class ResnetlabError(ValueError):
@@ -29,7 +33,16 @@ class Interrupted(Exception):  # noqa: N818 -- not an error
 
 def printable(text: str) -> str:
     """One line without control characters and half of a character, which a terminal obeys or cannot show."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c.encode("unicode_escape").decode() if _obeyed(c) else c for c in text)
+
+
+def is_text(text: str) -> bool:
+    """Whether all of it can be written in UTF-8; names of files hold other bytes as half characters."""
+    return not any(unicodedata.category(c) == "Cs" for c in text)
+
+
+def _obeyed(character: str) -> bool:
+    return character in DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

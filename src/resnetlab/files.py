@@ -90,6 +90,10 @@ def read_regular(path: Path | str, offset: int = 0, size: int | None = None, mos
 
 
 def _open_regular(path: Path | str) -> FileIO:
+    """
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
+    """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -98,14 +102,14 @@ def _open_regular(path: Path | str) -> FileIO:
     return FileIO(descriptor)
 
 
-def read_text(path: Path, errors: str = "strict") -> str:
+def read_text(path: Path, errors: str = "strict", most: int = LARGEST) -> str:
     """The text of a file in UTF-8, with or without a byte order mark; see `bytes.decode` for `errors`.
 
     Raises:
         ResnetlabError: it cannot be read, or is no text.
     """
     try:
-        return read_regular(path).decode("utf-8-sig", errors)
+        return read_regular(path, most=most).decode("utf-8-sig", errors)
     except FileNotFoundError:
         raise ResnetlabError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:

@@ -162,6 +162,7 @@ def _runs(source: Path, folder: Path) -> None:
     run = folder / "stopped" / "run"
     shutil.copytree(folder / "finished" / "run", run)
     shutil.move(run / "model.safetensors", folder / "stopped" / "whole.safetensors")
+    shutil.copy(run / "metrics.jsonl", folder / "stopped" / "whole.jsonl")
     for name in ("result.json", "evaluation", "curves.png", "sample.png"):
         path = run / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -119,7 +119,7 @@ ODD: tuple[tuple[str, Callable[[Tensor], Any]], ...] = (
     ("a list", lambda x: x.tolist()),
     ("a text", lambda x: "x"),
     ("None", lambda x: None),
-    ("expanded from one number", lambda x: torch.zeros(1).expand(x.shape)),
+    ("expanded from one number", lambda x: torch.zeros(()).expand(x.shape)),
     ("a huge view of one number", lambda x: torch.zeros(1).expand(1 << 20, 1 << 20)),
     ("not contiguous", lambda x: torch.stack([x, x], -1)[..., 0]),
     ("a parameter", lambda x: torch.nn.Parameter(x.float())),

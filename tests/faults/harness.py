@@ -90,9 +90,9 @@ def one(number: int, seed: int, base: Path, place: Path, light: bool = False) ->
             "",
             " ".join(option.words),
             "",
-            outcome(option, folder, option.names, output, 2 * MEGABYTES),
+            outcome(option, folder, option.names, output, 10 * MEGABYTES),
         )
-    subject = random.choices(SUBJECTS, [0 if light and each.heavy else each.weight for each in SUBJECTS])[0]
+    subject = random.choices(SUBJECTS, [each.share(light) for each in SUBJECTS])[0]
     return result_of(number, prepared(subject, base, folder, random), output)
 
 
@@ -138,6 +138,7 @@ def corpus(base: Path, place: Path, light: bool = False) -> Iterator[Result]:
     """Every file that was found, in every way that its kind is used."""
     for number, path in enumerate(sorted(path for path in CORPUS.rglob("*") if path.is_file()), 1):
         kind, _, *parts = path.relative_to(CORPUS).parts
+        assert any(subject.kind == kind for subject in SUBJECTS), f"{path} is of no subject"
         for subject in SUBJECTS:
             for use in subject.uses if subject.kind == kind and not (light and subject.heavy) else ():
                 folder = place / "case"
@@ -167,11 +168,12 @@ def run(numbers: Sequence[int], seed: int, light: bool, out: Path, processes: in
         children.append(child)
     began = time.monotonic()
     for child in children:
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             time.sleep(0.2)
             if int(time.monotonic() - began) % 30 == 29:
                 _progress(len(done(out)) - len(known), len(missing), began)
                 time.sleep(1)
+        assert not ended[1], "a worker has ended with an error; see above"
     wanted = set(numbers)
     return [result for number, result in sorted(done(out).items()) if number in wanted]
 

@@ -100,7 +100,7 @@ def remount(folder: Path, option: str) -> None:
 @each_job
 def test_a_disk_that_is_full_at_any_write(job: Job, base: Path, whole: Any, tmp_path: Path) -> None:
     """Sizes from nothing to enough; after that there is room, and the same command ends as if nothing had been."""
-    tries = 3 if job.name in OFTEN else 6
+    tries, full = 3 if job.name in OFTEN else 6, 0
     for k in range(tries):
         with small_disk(tmp_path / f"disk-{k}", 1 << 15) as disk:
             case = disk / "case"
@@ -109,10 +109,12 @@ def test_a_disk_that_is_full_at_any_write(job: Job, base: Path, whole: Any, tmp_
             remount(disk, f"size={used + 4 + int(400 * (k / tries) ** 2)}k")
             text = ended(start(job, case), 0, 2)
             outputs_are_whole(job, case)
+            full += "No space left" in text
             assert "No space left" in text or all((case / name).exists() for name in job.outputs), text
             remount(disk, "size=32m")
             finish(job, case)
             assert {name: evidence(case / name) for name in job.outputs} == whole(job)
+    assert full
 
 
 @each_job
@@ -122,10 +124,7 @@ def test_a_folder_that_cannot_be_written(job: Job, base: Path, tmp_path: Path) -
         log = tmp_path / "log"
         log.mkdir()
         remount(disk, "ro")
-        children = [
-            processes.start(in_folder, disk / "case", list(job.words), folder=log) for _ in range(job.processes)
-        ][:1]
-        text = ended(children, 2)
+        text = ended([processes.start(in_folder, disk / "case", list(job.words), folder=log)], 2)
         assert "Read-only file system" in text
         assert len(text.splitlines()[-1]) < 400
 
@@ -208,7 +207,8 @@ def test_little_memory(name: str, megabytes: int, folder: Any) -> None:
     job = BY_NAME[name]
     case = folder(job)
     text = ended([processes.start(with_little_memory, megabytes, list(job.words), folder=case)], 0, 2)
-    assert "memory" in text or all((case / output).exists() for output in job.outputs)
+    said = "out of memory" in text or "allocate memory" in text
+    assert said or all((case / output).exists() for output in job.outputs)
     outputs_are_whole(job, case)
 
 

@@ -16,6 +16,7 @@ from types import FrameType
 from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError, printable
 from resnetlab.version import installed
 
+CURSOR = "\x1b[?25h"
 STOPPED = "stopped at once; all files are complete, and the same command continues or starts again"
 
 
@@ -24,6 +25,12 @@ class Stops:
     """How often Ctrl-C was pressed."""
 
     count: int = 0
+
+
+def _end_at_once() -> None:
+    """Without what Python does at its end; a progress bar has hidden the cursor of a terminal."""
+    os.write(2, f"{CURSOR if os.isatty(2) else ''}{STOPPED}\n".encode())
+    os._exit(130)
 
 
 @contextmanager
@@ -38,18 +45,19 @@ def _counted() -> Iterator[Stops]:
         stops.count += 1
         while frame is not None:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
-                os.write(2, f"{STOPPED}\n".encode())
-                os._exit(130)
+                _end_at_once()
             frame = frame.f_back
         if stops.count > 1:
-            os._exit(130)
+            _end_at_once()
         raise KeyboardInterrupt
 
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, handle)
-    yield stops
-    if before is signal.default_int_handler:  # once more while the interpreter ends changes nothing
-        signal.signal(signal.SIGINT, signal.SIG_IGN if stops.count else before)
+    try:
+        yield stops
+    finally:
+        if before is signal.default_int_handler:  # once more while the interpreter ends changes nothing
+            signal.signal(signal.SIGINT, signal.SIG_IGN if stops.count else before)
 
 
 def _kept_traceback() -> Path:
@@ -71,7 +79,8 @@ def main() -> None:
     with _counted():
         status, message = _outcome()
         with suppress(OSError):  # what prints can be on the disk that is full
-            print(printable(message), file=sys.stderr, end="\n" * bool(message), flush=True)
+            if message:
+                print(printable(message), file=sys.stderr, flush=True)
     if status:
         sys.exit(status)
 

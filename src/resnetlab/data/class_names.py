@@ -52,7 +52,9 @@ def check_names(names: Iterable[str], source: Path) -> None:
     """
     for name in names:
         if not name.strip() or printable(name) != name:
-            raise ResnetlabError(f"{source}: {name!r} is no name of a class; use letters, digits and spaces")
+            raise ResnetlabError(
+                f"{source}: {name!r} is no name of a class: it is empty, has control characters, or is not UTF-8"
+            )
 
 
 def usual_classes(count: int, image_size: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from resnetlab.detection.network import FasterRCNN, VGGBody
 from resnetlab.detection.options import DetectorOptions, from_json
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.importing import read_model
-from resnetlab.models.modelfile import Stored, is_ours, read, task_of, write
+from resnetlab.models.modelfile import Stored, check_count, is_ours, read, task_of, write
 from resnetlab.models.starting import Started, refuse_another
 from resnetlab.models.tensors import read_tensors
 
@@ -30,6 +30,9 @@ class DetectionModel:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_count(self.classes, self.network.architecture)
 
     @property
     def options(self) -> DetectorOptions:

@@ -128,6 +128,9 @@ def score(
             batch = torch.from_numpy(parts).to(device, non_blocking=True)
             index = torch.tensor(numbers, device=device)
             total.index_add_(0, index, widened(scores_of(batch)), alpha=1 / protocol.parts)
+    if not total.isfinite().all():
+        label = model.network.architecture.label
+        raise ResnetlabError(f"{label}: scores are not finite, so weights of the model are damaged or too large")
     return total.clone()
 
 

@@ -43,6 +43,9 @@ class Engine:
     about: str
     limit: float | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "run", _finite(self.run, self.about))
+
 
 def open_engine(
     source: Model | Path | str,
@@ -146,6 +149,22 @@ def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -
         raise ResnetlabError("`engine=onnxruntime` computes in float32; bfloat16 is for torch and openvino")
 
 
+def _finite(run: Run, about: str) -> Run:
+    """The same, for answers that are numbers.
+
+    Raises:
+        ResnetlabError: an answer is not.
+    """
+
+    def checked(pixels: np.ndarray) -> np.ndarray:
+        answers = run(pixels)
+        if not np.isfinite(answers).all():
+            raise ResnetlabError(f"{about}: answers are not finite, so weights of the model are damaged or too large")
+        return answers
+
+    return checked
+
+
 def _outputs(limit: float | None) -> list[str]:
     return [OUTPUT] if limit is None else [OUTPUT, DISTANCE]
 
@@ -209,9 +228,11 @@ def _of_file(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         reason = str(error).splitlines() or [type(error).__name__]
-        raise ResnetlabError(f"{path} cannot be run, so it is damaged or was changed: {reason[0]}") from error
+        raise ResnetlabError(f"{path} cannot be run; it may be damaged, or too large: {reason[0]}") from error
 
 
 def _runtime(name: EngineName) -> ModuleType:

@@ -33,12 +33,12 @@ def read_sidecar(folder: Path) -> Sidecar:
     Raises:
         ResnetlabError: a damaged file. Preprocessing that is not a resize and a crop is the result's `problem`.
     """
-    config, images = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
+    config = _json(folder / "config.json")
     try:
         if isinstance(config.get("pretrained_cfg"), dict):
             return _timm(config)
         if config.get("model_type") == "resnet":
-            return _transformers(config, images)
+            return _transformers(config, _json(folder / "preprocessor_config.json"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ResnetlabError(
             f"{folder}/config.json or preprocessor_config.json is not as expected: {error!r}"

@@ -105,7 +105,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """The name and the hash of the file that a run starts from.
 
     Raises:
-        ResnetlabError: there is no such file.
+        ResnetlabError: there is no such file, or it cannot be read.
     """
     path = weights_file(path)
-    return {"file": path.name, "sha256": sha256(path)[:16]}
+    try:
+        return {"file": path.name, "sha256": sha256(path)[:16]}
+    except OSError as error:
+        raise ResnetlabError(f"{path} cannot be read: {error}") from None

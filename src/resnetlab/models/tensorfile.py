@@ -39,14 +39,14 @@ def read(path: Path, kind: str, *, needed: bool = True) -> tuple[dict[str, Any],
         OSError: it cannot be read.
         ValueError: it is damaged, or of another kind.
     """
+    if kind not in metadata(path) and needed:
+        raise ValueError(f"it has no header {kind}")
     data = read_regular(path, most=MOST)
     about = _metadata(data)
     try:
         tensors = parse(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    if needed and kind not in about:
-        raise ValueError(f"it has no header {kind}")
     said = about.get(kind, "{}")
     if about.get(CHECKSUM, own := checksum(said, tensors)) != own:
         raise ValueError("it was changed after it was written: its checksum is another")

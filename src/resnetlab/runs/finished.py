@@ -1,5 +1,6 @@
 """Read finished runs from their folders or from a record: configuration, result, curves."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from resnetlab.tasks.task import Metric
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run. `tested` is the result of a test protocol, `measured` that of a study, if any."""
+    """One finished run. `tested` is the result of a test protocol, `measured` that of a study, if any.
+
+    A point of the curve that was lost and measured again has no metric of training: it is NaN.
+    """
 
     config: Line
     curve: tuple[Line, ...]
@@ -56,11 +60,13 @@ class FinishedRun:
 
     def final(self, split: str) -> float:
         """The metric of the saved network on the training, validation or test split; see `metric_on`."""
-        return float(self.result[f"{split}_{self.metric_on(split).name}"])
+        key = f"{split}_{self.metric_on(split).name}"
+        return float(self.result.get(key, math.nan) if split == "train" else self.result[key])
 
     def at(self, split: str) -> tuple[float, ...]:
         """The metric at each point of the curve; see `metric_on`."""
-        return tuple(point[f"{split}_{self.metric_on(split).name}"] for point in self.curve)
+        key = f"{split}_{self.metric_on(split).name}"
+        return tuple(point.get(key, math.nan) if split == "train" else point[key] for point in self.curve)
 
     def to_json(self) -> Line:
         """The run as it is stored in a record."""

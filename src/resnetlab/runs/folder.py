@@ -16,6 +16,7 @@ from resnetlab.models.modelfile import MODEL_FILE
 from resnetlab.networks.architecture import Architecture
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training import checkpoint
+from resnetlab.training.distributed import wait_for_all
 from resnetlab.training.loop import State
 from resnetlab.training.recipe import Recipe
 
@@ -58,7 +59,8 @@ class RunFolder:
         known = path / "config.json"
         if not known.exists() and holds_others(path):
             raise ResnetlabError(f"{path} is not empty and not a run folder; give another folder with `out`")
-        is_new, made = not known.exists(), [each for each in (path, *path.parents) if not each.exists()]
+        made = [each for each in (path, *path.parents) if not each.exists()]
+        is_new, before = not known.exists(), set(path.iterdir()) if path.exists() else set()
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock", timeout=WAIT_FOR_LOCK_SECONDS)
         try:
@@ -78,7 +80,7 @@ class RunFolder:
             raise
         except ResnetlabError:
             if is_new and not (path / "log.jsonl").exists():  # refused before the first step: leave nothing behind
-                _remove(path, made)
+                _remove(path, made, before)
             raise
         finally:
             lock.release()
@@ -125,6 +127,7 @@ class RunFolder:
             lost = restored.metrics_lines - len(kept)
             messages.append(f"{metrics} was changed, or has lost lines; the curves lack {lost:,} of its lines")
         self._lines = len(kept)
+        wait_for_all()  # all have chosen the same checkpoint by the same lines
         if self.writes:
             with replacing(metrics) as temporary:
                 temporary.write_bytes(b"".join(line + b"\n" for line in kept))
@@ -218,7 +221,7 @@ def read_curve(path: Path) -> list[Line]:
     """
     points = [line for line in read_json_lines(path / "metrics.jsonl") if "event" not in line]
     for point in points:
-        if type(point.get("step")) is not int or not all(isinstance(value, int | float) for value in point.values()):
+        if not _is_sound(point):
             file = path / "metrics.jsonl"
             raise ResnetlabError(f"{file} has a line that is no point of a curve: {str(point)[:100]}")
     return points
@@ -300,13 +303,17 @@ def _read_json(path: Path) -> Line:
 
 
 def _refuse_removed(path: Path) -> None:
+    """
+    Raises:
+        ResnetlabError: the run is no longer in its folder.
+    """
     if not (path / "config.json").exists():
         raise ResnetlabError(f"{path} was removed or moved while it was trained, so nothing more is saved in it")
 
 
-def _remove(path: Path, made: list[Path]) -> None:
-    """Remove what a run wrote before it was refused, and the folders that it made."""
-    for each in path.iterdir():
+def _remove(path: Path, made: list[Path], before: set[Path]) -> None:
+    """Remove what a run wrote before it was refused, and the folders that it made; `before` was there."""
+    for each in set(path.iterdir()) - before:
         each.unlink()
     for folder in made:
         if any(folder.iterdir()):  # another run's is beside it
@@ -315,13 +322,22 @@ def _remove(path: Path, made: list[Path]) -> None:
 
 
 def _readable(lines: list[bytes], step: int) -> list[bytes]:
-    """The lines that are points of a curve before this step; the point of this step is measured again."""
+    """The lines that are sound and of before this step; the last point of a run is measured again."""
     found = []
     for line in lines:
-        with suppress(ValueError, RecursionError, TypeError, AttributeError):
-            if json.loads(line).get("step", step) < step:
+        with suppress(ValueError, RecursionError):
+            point = json.loads(line)
+            if _is_sound(point) and point["step"] < step:
                 found.append(line)
     return found
+
+
+def _is_sound(line: Any) -> bool:
+    """Whether a line of the metrics has a step, and numbers."""
+    numbers = isinstance(line, dict) and all(
+        isinstance(value, int | float) for key, value in line.items() if key != "event"
+    )
+    return numbers and type(line.get("step")) is int
 
 
 def _append(path: Path, line: Line) -> None:

@@ -116,8 +116,8 @@ def _run(spec: RunSpec, dataset: Dataset, record: RunFolder, wish: Wish) -> Iter
                     if ended:
                         break
         if not points or points[-1]["step"] != state.step:  # the line of this step was lost
-            trained = {f"train_{metric.name}": math.nan for metric in spec.task.tallied or spec.task.metrics}
-            points.append({"step": state.step, **trained, **test_all(spec.task, state.tested, batches)})
+            with _uncompiled(began.settings["compiled"]):
+                points.append({"step": state.step} | test_all(spec.task, state.tested, batches))
             record.add_metrics(points[-1])
         record.save(state)
         for message in finish(spec, record, state, _stoppable(batches, wish, state.step), dataset, points):

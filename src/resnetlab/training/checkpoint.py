@@ -111,7 +111,7 @@ def restore(
         ResnetlabError: there are checkpoints, but none can be used.
     """
     problems: list[str] = []
-    without_metrics: tuple[Record, dict[str, Tensor]] | None = None
+    without_metrics: tuple[Record, dict[str, Tensor], tuple[str, ...]] | None = None
     for path in newest_first(folder):
         try:
             record = Record.read(path / "state.json")
@@ -120,14 +120,14 @@ def restore(
             tensors = _read(path / "tensors.safetensors", record)
             _check(state, tensors)
             if metrics is not None and not record.fits(metrics):
-                without_metrics = without_metrics or (record, tensors)
+                without_metrics = without_metrics or (record, tensors, tuple(problems))
                 raise ValueError("metrics.jsonl has lost lines of before it, or was changed")
         except (OSError, SafetensorError, ValueError, RecursionError) as error:
             problems.append(f"{path}: {error}")
             continue
         return _restored(state, record, tensors, problems)
     if without_metrics is not None:
-        return replace(_restored(state, *without_metrics, ()), sound=False)
+        return replace(_restored(state, *without_metrics), sound=False)
     if problems:
         raise ResnetlabError(f"no checkpoint can be read ({'; '.join(problems)}); remove {folder} to start again")
     return Restored()

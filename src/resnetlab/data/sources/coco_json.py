@@ -19,6 +19,7 @@ NEEDED: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "category_id": int, "bbox": list},
 }
+LARGEST = 1 << 36  # bytes
 SHOWN = 60  # characters of an entry
 ABSENT, UNKNOWN = -1, -2
 """In place of the position of an image: its file is missing; there is no such image."""
@@ -30,7 +31,7 @@ def read_content(path: Path, place: str, findings: list[Finding]) -> Content:
     """The three lists of a file, with the entries that have what is needed."""
     content: Content = {key: [] for key in NEEDED}
     try:
-        read = json.loads(read_regular(path), object_hook=_without_outline)
+        read = json.loads(read_regular(path, most=LARGEST), object_hook=_without_outline)
     except (OSError, ValueError, RecursionError) as error:
         findings.append(Finding("unreadable annotation", place, f"{error}"))
         return content

@@ -15,10 +15,11 @@ from resnetlab.data.class_names import imagenet, numbered
 from resnetlab.data.dataset import File, Files
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.imagenet_labels import validation_labels
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, is_text
 from resnetlab.files import read_text
 
 PACKING = ".packing"  # marks a folder whose packing is not complete
+MOST_BYTES = 1 << 36  # of a table
 MOST_CLASSES = 1_000_000  # by number
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
 SPLITS |= {"validation": "validation", "test": "test", "testing": "test"}
@@ -212,10 +213,15 @@ def _from_csv(source: Path, group_by: str | None = None) -> Found:
 def _csv_rows(source: Path) -> tuple[list[dict[str | None, str | None]], dict[str, str | None]]:
     """The data lines of a CSV file, and its column names by their lower-case form."""
     try:
-        reader = csv.DictReader(io.StringIO(read_text(source, "surrogateescape"), newline=""), skipinitialspace=True)
+        reader = csv.DictReader(
+            io.StringIO(read_text(source, "surrogateescape", MOST_BYTES), newline=""), skipinitialspace=True
+        )
         rows, names = list(reader), [str(name) for name in reader.fieldnames or ()]
     except csv.Error as error:
         raise ResnetlabError(f"{source} cannot be read as CSV: {error}") from None
+    labels = {(row.get(name) or "") for row in rows for name in names if name.strip().lower() in LABEL_COLUMNS}
+    if any(not is_text(text) for text in (*names, *labels)):
+        raise ResnetlabError(f"{source} is not in UTF-8; save it as CSV in UTF-8")
     if any(is_image(Path(name.strip())) for name in names):
         raise ResnetlabError(
             f"{source} begins with {', '.join(names)}, which is a line of data; its first line must name the "

@@ -1,6 +1,7 @@
 """List the image files of a data set by split, before any image is decoded."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from resnetlab.data.class_names import check_names
@@ -104,7 +105,8 @@ def _refuse_missing(found: Found, source: Path) -> None:
     if found.kind != "the file":
         return
     files = [file for by_class in found.splits.values() for part in by_class.values() for file in part]
-    if missing := [file.name for file in files if not Path(file.path).is_file()]:
+    is_file = os.path.isfile  # where a name is too long, Path.is_file raises
+    if missing := [file.name for file in files if not is_file(file.path)]:
         count = f"{len(missing):,} files that do" if missing[1:] else "a file that does"
         more = " ..." * (len(missing) > 3)
         raise ResnetlabError(

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,8 +37,14 @@ def voc_folders(source: Path) -> list[Path]:
     if not source.is_dir() or _layout(source):
         return [source] if source.is_dir() else []
     with os.scandir(source) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    return [source / name for name in names if (source / name).is_dir() and _layout(source / name)]
+        inside = sorted(entry.path for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
+    return [Path(path) for path in inside if _layout(Path(path))]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # links to themselves
+        return entry.is_dir()
+    return False
 
 
 def read_voc(source: Path) -> Annotations:
