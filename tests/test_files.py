@@ -66,3 +66,23 @@ def test_images_that_are_read_are_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(ResnetlabError, match="holds a.png, which is read"):
         refuse_inside(tmp_path, [tmp_path / "deep" / "a.png"], "explain")
     refuse_inside(tmp_path / "other", [tmp_path / "a.png"], "explain")
+
+
+def test_one_line_without_control_characters() -> None:
+    error = ResnetlabError("a\nb\x1b[31m\udcff\u202e ok: é, 日本\u3000\u200d\u00a0")
+    assert str(error) == "a\\nb\\x1b[31m\\udcff\\u202e ok: é, 日本\u3000\u200d\u00a0"
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "pipe", tmp_path / "loop", tmp_path, Path("/dev/zero")):
+        for read in (files.sha256, files.read_regular):
+            with pytest.raises(OSError, match=r"regular|directory|symbolic"):
+                read(path)
+        for read in (files.read_text, files.read_object, files.read_lines):
+            with pytest.raises(ResnetlabError, match="cannot be read"):
+                read(path)
+    (tmp_path / "latin").write_bytes("é".encode("latin-1"))
+    with pytest.raises(ResnetlabError, match="latin cannot be read as text in UTF-8"):
+        files.read_text(tmp_path / "latin")

@@ -103,6 +103,7 @@ def test_stages_take_the_whole_time() -> None:
         assert sum(entry[way] for entry in found["stages"].values()) == pytest.approx(found[way][0])
 
 
+@pytest.mark.slow
 def test_turns_are_given_to_whom_it_concerns() -> None:
     seen = []
 

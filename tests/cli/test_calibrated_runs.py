@@ -70,6 +70,7 @@ def test_trust(command: Command, colours: Path, capsys: pytest.CaptureFixture[st
     assert "temperature" not in json.loads(Path("t/metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_temperature_is_that_of_the_validation_images(command: Command, colours: Path) -> None:
     for part, numbers in (("train", range(40)), ("val", range(40, 50)), ("test", range(50, 60))):
         for label in ("red", "green", "blue"):
@@ -82,6 +83,7 @@ def test_the_temperature_is_that_of_the_validation_images(command: Command, colo
     assert load(Path("run")).temperature == pytest.approx(fit_temperature(scored.logits, scored.labels), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_held_out_images_are_a_split(command: Command, colours: Path) -> None:
     assert command(*TRAIN, "--validation", "0.25") == 0
     names = {}

@@ -88,6 +88,7 @@ def test_a_program_of_torch_export(command: Command, model: Model, capsys: pytes
     assert "expected a name that ends in .pt2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ended_schedule_is_not_continued(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4")
     assert command(*words, "--iterations", "2") == 0

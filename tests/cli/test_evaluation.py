@@ -98,6 +98,7 @@ def test_files_that_cannot_be_read(
     assert "test/ant/001.jpg" not in {row["image"] for row in rows(Path("report/predictions.csv"))}
 
 
+@pytest.mark.slow
 def test_chance_is_called_out(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*TRAIN[:-3], "report_every=12", "learning_rate=1e-9", "ema=0.0", "--out", "run") == 0
     assert command("evaluate", "run", "--split", "all") == 0

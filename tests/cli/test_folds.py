@@ -72,6 +72,7 @@ def test_a_model_is_tested_on_the_images_that_were_held_out(command: Command, in
     assert command("evaluate", "run/model.safetensors", "--data", "insects") == 2  # its group is not known
 
 
+@pytest.mark.slow
 def test_arrays_have_names_by_fold(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--network", "cifar_resnet8-narrow4", "--iterations", "2", "--out", "run", "--folds", "2")
     assert command("train", "--data", "digits", *options) == 0

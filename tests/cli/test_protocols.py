@@ -94,6 +94,7 @@ def test_mistakes(command: Command, arguments: tuple[str, ...], hint: str, capsy
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_weights_from_elsewhere_are_tested_on_all_of_a_tar_file(
     command: Command, shared: Path, capsys: Captured
 ) -> None:

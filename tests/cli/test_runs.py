@@ -46,6 +46,7 @@ def test_train_and_evaluate(
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.safetensors")} == before
 
 
+@pytest.mark.slow
 def test_train_on_grey_images_and_on_a_scaled_recipe(command: Command) -> None:
     assert command("train", "--data", "digits", *SMALL, "--set", "batch_size=32", "drops=6,9") == 0
     (folder,) = Path("runs").glob("digits-cifar_resnet8-digits-*-12-seed0")

@@ -56,3 +56,17 @@ def test_a_mistake_of_ours_asks_for_a_report(
     log = Path(said.split()[-1])
     assert "in broken" in log.read_text()
     log.unlink()
+
+
+def test_a_pipe_that_is_closed_ends_quietly() -> None:
+    script = "import sys; from resnetlab.cli import main; sys.argv = ['resnetlab', 'networks']; main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"import time; time.sleep(0.3); {script}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    _, said = child.communicate()
+    assert b"Traceback" not in said
+    assert b"lost sys.stderr" not in said

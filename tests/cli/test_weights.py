@@ -213,6 +213,7 @@ def test_mistakes_end_in_one_line_and_status_2(
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_exported_beside_its_model(command: Command, capsys: Captured) -> None:
     assert command("train", "--data", "digits", "--network", "cifar_plain8", "--iterations", "1", "--out", "r") == 0
     assert command("export", "r", "--to", "onnx") == 0
@@ -220,6 +221,7 @@ def test_a_run_folder_is_exported_beside_its_model(command: Command, capsys: Cap
     assert json.loads(Path("r/config.json").read_text())["network"]["name"] == "cifar_plain8"
 
 
+@pytest.mark.slow
 def test_other_peoples_weights_are_a_model_everywhere(
     command: Command, capsys: Captured, theirs: Path, pictures: Path
 ) -> None:

@@ -340,3 +340,17 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
     with pytest.raises(ResnetlabError, match="class folder"):
         list_images(tmp_path)
     assert not is_annotated(tmp_path)
+
+
+def test_a_table_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes("path,label\na.jpg,café\nb.jpg,bar\n".encode("latin-1"))
+    with pytest.raises(ResnetlabError, match=r"list.csv is not in UTF-8; save it as CSV in UTF-8"):
+        list_images(tmp_path / "list.csv")
+
+
+def test_names_of_classes_in_any_script(tmp_path: Path) -> None:
+    for label in ("日本\u3000犬", "می\u200cخواهم", "a\u00a0b"):
+        (tmp_path / label).mkdir()
+        for k in range(3):
+            Image.new("RGB", (8, 8), (50 * k, 9, 9)).save(tmp_path / label / f"{k}.png")
+    assert len(list_images(tmp_path).classes) == 3

@@ -23,6 +23,7 @@ from resnetlab.networks.architecture import parse
 Command = Callable[..., int]
 
 
+@pytest.mark.slow
 def test_the_table_is_torchvisions() -> None:
     """Every file, address, accuracy and size of our networks in torchvision's own table."""
     theirs = {}

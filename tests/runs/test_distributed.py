@@ -122,6 +122,7 @@ def test_statistics_of_all_processes_make_them_one(photos: Path, tmp_path: Path)
     assert len(lines[0]) == len(lines[1]) == 2
 
 
+@pytest.mark.slow
 def test_statistics_of_each_process_are_those_of_parts_of_the_batch(photos: Path, tmp_path: Path) -> None:
     in_two(photos, tmp_path / "two", RECIPE)
     two = weights(tmp_path / "two")
@@ -172,6 +173,7 @@ def test_a_process_that_dies_is_started_again(photos: Path, tmp_path: Path) -> N
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_the_evaluation_of_a_run_of_several_processes_has_all_test_images(tmp_path: Path) -> None:
     words = ["train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2", "--threads", "1"]
     children = processes.in_two(processes.command, [*words, "--out", str(tmp_path / "run")], folder=tmp_path)
@@ -199,6 +201,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole_but_for_batch_statistics
     assert_alike(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_class_weights_in_two_processes_are_those_of_one(photos: Path, tmp_path: Path) -> None:
     unbalance(photos)
     recipe = replace(RECIPE, iterations=1, freeze="layer3", ema=0.0, validation=0, balance="loss")

@@ -7,7 +7,7 @@ import pytest
 
 from resnetlab import files
 from resnetlab.errors import ResnetlabError
-from resnetlab.runs.folder import RunFolder
+from resnetlab.runs.folder import RunFolder, read_curve
 
 TASK = {"name": "classification", "metrics": [{"name": "error", "unit": "%", "scale": 100.0, "best": "lowest"}]}
 CONFIG = {"task": TASK, "recipe": {"name": "x", "drops": [1, 2]}, "seed": 0}
@@ -106,3 +106,20 @@ def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]
     assert files.read_json_lines(tmp_path / "none") == []
+
+
+def test_hidden_files_of_others_are_kept(tmp_path: Path) -> None:
+    """A run that is refused removes what it wrote, and nothing else."""
+    (tmp_path / ".env").write_text("mine")
+    (tmp_path / ".config.json.1.new").write_text("half")  # of a process that was killed
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ResnetlabError, match="no"), RunFolder.open(tmp_path, CONFIG):
+        raise ResnetlabError("no")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".config.json.1.new", ".env", ".git"]
+
+
+@pytest.mark.parametrize("line", ["{}", '{"step": "1"}', '{"step": 1, "test_error": "x"}', '{"step": 1, "a": null}'])
+def test_a_line_that_is_no_point_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"event": "warmed_up", "step": 1}}\n{line}\n')
+    with pytest.raises(ResnetlabError, match=r"metrics.jsonl has a line that is no point of a curve"):
+        read_curve(tmp_path)
