@@ -1,6 +1,7 @@
 """Ensembles from records, against literal averages and all choices one by one."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -153,6 +154,9 @@ def test_a_format_to_come_is_refused(tmp_path: Path) -> None:
         (torch.zeros(2, 2), torch.zeros(3).long(), "labels are torch.int64 of shape"),
         (torch.zeros(2, 2), torch.tensor([0, 2]), "labels from 0 to 2 for 2 classes"),
         (torch.zeros(2, 2), torch.tensor([-1, 0]), "labels from -1 to 0 for 2 classes"),
+        (torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.zeros(2).long(), "not numbers"),
+        (torch.tensor([[0.0, math.inf], [0.0, 0.0]]), torch.zeros(2).long(), "not numbers"),
+        (torch.full((2, 2), -math.inf), torch.zeros(2).long(), "not numbers"),
     ],
 )
 def test_scores_that_cannot_be(tmp_path: Path, logits: torch.Tensor, labels: torch.Tensor, hint: str) -> None:

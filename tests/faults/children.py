@@ -21,7 +21,7 @@ MEGABYTES = 1200  # more than the parent has
 LARGEST_FILE = 256 << 20  # bytes
 GOOD = ("answered", "refused")
 BAD = ("traceback", "hang", "memory", "crash", "wrong", "unclear", "noise", "left behind")
-WARNED = re.compile(r"\b\w*Warning: |Exception ignored")
+WARNED = re.compile(r"\w+Warning: |Exception ignored")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -173,7 +173,7 @@ def command(*words: str) -> Callable[[], None]:
             if "MemoryError" in lines[-1] or "allocat" in lines[-1]:
                 raise MemoryError(f"{lines[-1][:200]} at {place}")
             raise StatusError(f"{lines[-1][:300]} at {place}")
-        found_something = status == 1 and (words[0] == "check-data" or "is not finite" in " ".join(lines))
+        found_something = status == 1 and (words[0] == "check-data" or "training loss is" in " ".join(lines))
         if status not in (0, None) and not found_something:
             raise StatusError(f"status {status}: {lines[-2:]}")
 

@@ -88,6 +88,8 @@ class Scored:
             count, classes = len(said["names"]), len(said["classes"])
             if tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
                 raise ValueError(f"logits of shape {tuple(logits.shape)} for {count} images and {classes} classes")
+            if logits.isnan().any() or (logits.numel() and logits.max(1).values.isinf().any()):
+                raise ValueError("some logits are not numbers")  # minus infinity is the logarithm of a score of 0
             if tuple(labels.shape) != (count,) or labels.dtype != torch.int64:
                 raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)} for {count} images")
             if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
