@@ -36,7 +36,12 @@ class Outcome:
 
 
 def outcome(
-    call: Callable[[], None], folder: Path, names: tuple[str, ...], output: Path, most: int = MEGABYTES
+    call: Callable[[], None],
+    folder: Path,
+    names: tuple[str, ...],
+    output: Path,
+    seconds: float = SECONDS,
+    most: int = MEGABYTES,
 ) -> Outcome:
     """What comes of a call in a folder; a refusal must name one of `names`. An `AssertionError` is a wrong answer."""
     reading, writing = os.pipe()
@@ -46,7 +51,7 @@ def outcome(
         os.close(reading)
         _child(call, folder, names, output, writing)
     os.close(writing)
-    ready, _, _ = select.select([reading], [], [], SECONDS)
+    ready, _, _ = select.select([reading], [], [], seconds)
     said = b""
     while ready and (part := os.read(reading, 1 << 16)):
         said += part
@@ -54,15 +59,15 @@ def outcome(
     if not ready:
         _end(child)
     _, status, used = os.wait4(child, 0)
-    seconds, megabytes = time.monotonic() - began, max(0, used.ru_maxrss // 1024 - size)
+    took, megabytes = time.monotonic() - began, max(0, used.ru_maxrss // 1024 - size)
     if not ready:
-        return Outcome("hang", f"after {seconds:.0f} s: {_last(output)}", seconds, megabytes)
+        return Outcome("hang", f"after {took:.0f} s: {_last(output)}", took, megabytes)
     if not said:
-        return Outcome("crash", f"wait status {status}: {_last(output)}", seconds, megabytes)
+        return Outcome("crash", f"wait status {status}: {_last(output)}", took, megabytes)
     kind, text = json.loads(said)
     if kind in GOOD and megabytes > most:
         kind, text = "memory", f"{megabytes} MB: {text}"
-    return Outcome(kind, text, seconds, megabytes)
+    return Outcome(kind, text, took, megabytes)
 
 
 def _child(call: Callable[[], None], folder: Path, names: tuple[str, ...], output: Path, writing: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from tests.faults.children import BAD, MEGABYTES, Outcome, outcome
+from tests.faults.children import BAD, MEGABYTES, SECONDS, Outcome, outcome
 from tests.faults.subjects import SUBJECTS, Case, hostile_option, prepared
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def one(number: int, seed: int, base: Path, place: Path, light: bool = False) ->
             "",
             " ".join(option.words),
             "",
-            outcome(option, folder, option.names, output, 10 * MEGABYTES),
+            outcome(option, folder, option.names, output, 3 * SECONDS, 10 * MEGABYTES),
         )
     subject = random.choices(SUBJECTS, [each.share(light) for each in SUBJECTS])[0]
     return result_of(number, prepared(subject, base, folder, random), output)

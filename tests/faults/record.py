@@ -35,7 +35,7 @@ def write_cases(path: Path, results: Sequence[Result], settings: Mapping[str, An
     seconds = sum(result.seconds for result in results)
     note = (
         f"{total.total():,} cases, seed {settings['seed']}, each in a process of its own; {seconds / 60:.0f} minutes "
-        "in all. Bad is a traceback, a crash, more than 20 s, more than 1,200 MB for a file, an answer that is no "
+        "in all. Bad is a traceback, a crash, more than 20 s or 1,200 MB for a file, an answer that is no "
         "number, a message that does not name the file, a warning of a library, or a file left behind."
     )
     table = Table(("what was damaged", *kinds), tuple(rows), note)
