@@ -80,7 +80,7 @@ def read_caffe(path: Path) -> Weights:
         unread = [name for name, layer in layers.items() if layer.blobs and name not in names.values()]
         tensors |= {name: torch.zeros(0) for name in unread}
         return Weights("caffe", row, fit(tensors, row, names))
-    except (ResnetlabError, RuntimeError, IndexError) as error:  # of PyTorch: shapes that do not go together
+    except (ResnetlabError, RuntimeError, LookupError) as error:  # of PyTorch: shapes that do not go together
         raise ResnetlabError(f"{path} is no {row.name} of the authors' release: {error}") from None
 
 

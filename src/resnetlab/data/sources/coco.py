@@ -125,7 +125,8 @@ def _folder(root: Path, path: Path, content: Content) -> Path:
         for inside in (stem, stem.rstrip("0123456789-_"), ".")
     ]
     names = [entry["file_name"] for entry in islice(content["images"], TRIED)]
-    return next((place for place in places if any((place / name).is_file() for name in names)), root / stem)
+    is_file = os.path.isfile  # where a name is too long, Path.is_file raises
+    return next((place for place in places if any(is_file(place / name) for name in names)), root / stem)
 
 
 def _images(
