@@ -1,5 +1,6 @@
 """`resnetlab check-data` as a user types it."""
 
+import os
 from collections.abc import Callable
 from csv import DictReader
 from pathlib import Path
@@ -58,3 +59,32 @@ def test_pack_and_train(command: Command, photos: Path, capsys: pytest.CaptureFi
     assert command("pack", str(photos), "--out", "other") == 2
     assert "1 files could not be read and were skipped" in capsys.readouterr().err
     assert command("pack", str(photos), "--out", "third", "--quality", "200") == 2
+
+
+def test_a_link_to_nothing_is_skipped(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, target in (("gone", "nowhere"), ("loop", "loop.jpg")):
+        (photos / "train" / "ant" / f"{name}.jpg").symlink_to(target)
+    words = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern-short")
+    words += ("--image-size", "32", "--batch-size", "8", "--iterations", "2", "--threads", "1", "--workers", "1")
+    assert command(*words, "--out", "stopped") == 2
+    assert ".jpg cannot be read" in capsys.readouterr().err
+    assert command(*words, "--on-bad", "skip", "--out", "skipped") == 0
+    assert command("pack", "photos", "--out", "packed", "--size", "32", "--on-bad", "skip") == 0
+
+
+def test_names_that_look_like_formulas_are_drawn(command: Command, photos: Path) -> None:
+    for split in ("train", "test"):
+        (photos / split / "ant").rename(photos / split / "$x^{$")
+        (photos / split / "bee").rename(photos / split / "$5 to $10")
+    words = ("train", "--data", "photos", "--network", "cifar_resnet8-narrow4", "--recipe", "modern-short")
+    words += ("--image-size", "32", "--batch-size", "8", "--iterations", "2", "--threads", "1", "--workers", "1")
+    assert command(*words, "--out", "run") == 0
+    (photos / "test" / "cow" / "000.jpg").rename(photos / "test" / "cow" / os.fsdecode(b"\xff.jpg"))
+    assert command("predict", "run", "photos/test/cow", "--explain", "why") == 0
+
+
+def test_a_seed_that_is_too_large(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "--data", "digits", "--network", "cifar_resnet8-narrow4", "--iterations", "2", "--out", "run")
+    assert command(*words, "--seed", str(10**23)) == 2
+    assert "it must be less than 2^63" in capsys.readouterr().err
+    assert not Path("run").exists()

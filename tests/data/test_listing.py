@@ -354,3 +354,16 @@ def test_names_of_classes_in_any_script(tmp_path: Path) -> None:
         for k in range(3):
             Image.new("RGB", (8, 8), (50 * k, 9, 9)).save(tmp_path / label / f"{k}.png")
     assert len(list_images(tmp_path).classes) == 3
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_with_another_separator(tmp_path: Path, separator: str) -> None:
+    """As Excel writes it in much of Europe."""
+    rows = [["path", "label"]]
+    for label in ("ant", "bee"):
+        for k in range(3):
+            Image.new("RGB", (8, 8), (50 * k, 9, 200 if label == "ant" else 0)).save(tmp_path / f"{label}{k}.png")
+            rows.append([f"{label}{k}.png", label])
+    text = "\r\n".join(separator.join(row) for row in rows) + "\r\n"
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list_images(tmp_path / "list.csv").classes == ("ant", "bee")

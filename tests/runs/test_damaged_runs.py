@@ -91,3 +91,9 @@ def test_damaged_files_end_in_one_error(
         if status:
             assert error.startswith("error: ")
             assert name in error
+
+
+def test_a_configuration_that_lacks_parts(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "config.json").write_text("{}")
+    assert command(*TRAIN) == 2
+    assert "config.json is damaged: it lacks" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from resnetlab.choices import EngineName, EnginePrecision, ProtocolName
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, complain, counted, say, watched
 from resnetlab.cli.option_groups import DetectionSettings, InferenceSettings, Outputs
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, printable
 from resnetlab.files import refuse_inside
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ def _in_words(found: "Marked") -> str:
 
     ranked = zip(found.prediction.classes, found.prediction.probabilities, strict=True)
     marks = "".join(f"{PHRASES[name]}: " for name, holds in found.marks.items() if holds)
-    return f"{found.prediction.path}: {marks}" + ", ".join(f"{spoken(name)} {share:.1%}" for name, share in ranked)
+    return f"{printable(str(found.prediction.path))}: {marks}" + ", ".join(
+        f"{spoken(name)} {share:.1%}" for name, share in ranked
+    )
 
 
 def _find(

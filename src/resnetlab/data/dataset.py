@@ -156,7 +156,10 @@ class Files:
     def digest(self, into: "hashlib._Hash") -> None:
         """Hash every name, size on disk, and label or list of boxes."""
         for file, label in zip(self.files, (self.labels if self.boxes is None else self.boxes).tolist(), strict=True):
-            size = Path(file.path).stat().st_size if file.size is None else file.size
+            try:
+                size = Path(file.path).stat().st_size if file.size is None else file.size
+            except OSError:  # a link to nothing, which is skipped or named where it is read
+                size = -1
             into.update(f"{file.name}\0{size}\0{label}\n".encode(errors="surrogateescape"))
         into.update(b"\n")
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from resnetlab.data.class_names import check_names
 from resnetlab.data.preprocessing import Fit, Preprocessing
 from resnetlab.errors import ResnetlabError
 from resnetlab.models import tensorfile
@@ -191,6 +192,7 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
         classes, provenance = tuple(metadata["classes"]), metadata["provenance"]
         if not all(isinstance(name, str) for name in classes) or not isinstance(provenance, dict):
             raise ResnetlabError("its class names are not texts, or its provenance is not an object")
+        check_names(classes, file)
         known = tensors.pop(KNOWN, None)
         trust = Trust.from_description(metadata["trust"], known) if "trust" in metadata else None
         return build(Stored(row, preprocessing, classes, provenance, tensors, own, metadata.get("options"), trust))

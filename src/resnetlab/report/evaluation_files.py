@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from resnetlab.data.class_names import spoken
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, printable
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
@@ -164,7 +164,7 @@ def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int]
         axis.imshow(shown[..., 0] if grey else shown, cmap=colormaps["gray"] if grey else None)
         truth, taken = (spoken(answers.classes[j])[:26] for j in (answers.labels[k], answers.ranked[k, 0]))
         text = f"{_short(names[k])}\nis {truth}\ntaken for {taken}, {answers.probabilities[k, 0]:.0%}"
-        axis.set_title(text, fontsize=7, parse_math=False)
+        axis.set_title(text, fontsize=7)
     shown_ = f"The {len(wrong)} most confident of {answers.errors:,} mistakes" if wrong else "No mistakes"
     figure.suptitle(shown_, fontsize=10)
     _save(figure, path)
@@ -195,7 +195,7 @@ def worst_first(rows: list[OfClass]) -> list[OfClass]:
 def _short(name: str) -> str:
     """The end of the path: folder and file name, because file names repeat in different classes."""
     path = Path(name)
-    return f"{path.parent.name}/{path.name}"[-32:].lstrip("/")
+    return printable(f"{path.parent.name}/{path.name}"[-32:].lstrip("/"))
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,16 +1,21 @@
 """Pictures of class activation maps: where a network sees its classes."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
 from resnetlab.data.class_names import spoken
+from resnetlab.errors import printable
 from resnetlab.files import replacing
 from resnetlab.inference.explain import Explained
+
+rcParams["text.parse_math"] = False  # names of classes and files are no formulas
+warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn
 
 STRENGTH = 0.75  # of the colours where a map has its largest value
 SIDE = 2.4  # inches
@@ -33,7 +38,7 @@ def draw_explanations(
         pictures = [_grey_or_colour(each.pixels), *(_over(each.pixels, values / most) for values in each.maps)]
         for axis, picture, name in zip(row, pictures, names, strict=False):
             axis.imshow(picture, interpolation="nearest" if len(picture) < 64 else None)
-            axis.set_title(name, fontsize=8, parse_math=False)
+            axis.set_title(printable(name), fontsize=8)
     note = "red adds to the class, blue speaks against it"
     figure.suptitle(f"{about}: {note}" if about else note, fontsize=9)
     with replacing(path) as temporary:

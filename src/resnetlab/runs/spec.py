@@ -35,6 +35,10 @@ class RunSpec:
     start: Path | None = None
     task: Task = field(default=CLASSIFICATION)
 
+    def __post_init__(self) -> None:
+        if not abs(self.seed) < 1 << 63:
+            raise ResnetlabError(f"`seed={self.seed}`: it must be less than 2^63")
+
     def load(self) -> Dataset:
         """Load the data set, in memory or as files, as the recipe needs it.
 

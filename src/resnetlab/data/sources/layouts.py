@@ -212,10 +212,11 @@ def _from_csv(source: Path, group_by: str | None = None) -> Found:
 
 def _csv_rows(source: Path) -> tuple[list[dict[str | None, str | None]], dict[str, str | None]]:
     """The data lines of a CSV file, and its column names by their lower-case form."""
+    text = read_text(source, "surrogateescape", MOST_BYTES)
+    first = text.partition("\n")[0]
+    separator = "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")  # of Excel in Europe
     try:
-        reader = csv.DictReader(
-            io.StringIO(read_text(source, "surrogateescape", MOST_BYTES), newline=""), skipinitialspace=True
-        )
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         rows, names = list(reader), [str(name) for name in reader.fieldnames or ()]
     except csv.Error as error:
         raise ResnetlabError(f"{source} cannot be read as CSV: {error}") from None
