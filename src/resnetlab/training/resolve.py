@@ -107,7 +107,7 @@ def resolve(
     """
     said = _fields(asked)
     if (held := _one_of("validation", asked.validation, said.pop("validation", None))) is not None:
-        said["validation"] = _held_out(float(min(held, 1e15)), images)
+        said["validation"] = _held_out(float(held) if abs(held) < 1e15 else math.inf, images)
     elif not has_validation and images >= ENOUGH and (share := VALIDATION_SHARES.get(asked.name or default)):
         said["validation"] = min(round(share * images), MOST_VALIDATION)
     images = said.get("images") or max(1, images - said.get("validation", 0))
