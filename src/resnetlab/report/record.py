@@ -119,7 +119,7 @@ class Record:
         parts = [f"# {self.title}"]
         parts += [" ".join(self.sentences)] if self.sentences else []
         for number, figure in enumerate(self.figures):
-            text = figure.title.splitlines()[0]
+            text = (figure.title.splitlines() or [""])[0]
             parts.append(f"![{text}]({self.picture(number)}.png)")
         parts += [table.markdown().rstrip() for table in self.tables]
         return "\n\n".join(parts) + "\n"
