@@ -86,6 +86,9 @@ class Scored:
             labels = tensors["labels"]
             logits = tensors["logits"] if found == FORMAT else tensors["scores"].log()  # format 1 has softmax scores
             count, classes = len(said["names"]), len(said["classes"])
+            texts = all(isinstance(text, str) for text in (*said["names"], *said["classes"]))
+            if not texts or not isinstance(said["about"], dict):
+                raise ValueError("its names or classes are not texts, or what it is about is no object")
             if tuple(logits.shape) != (count, classes) or not logits.is_floating_point():
                 raise ValueError(f"logits of shape {tuple(logits.shape)} for {count} images and {classes} classes")
             if logits.isnan().any() or (logits.numel() and logits.max(1).values.isinf().any()):
