@@ -76,21 +76,32 @@ def holds_others(folder: Path, own: Iterable[str] = ()) -> bool:
     return any(path.name not in own and not path.name.startswith(".") for path in folder.iterdir())
 
 
+def refuse_others(folder: Path, own: Iterable[str]) -> None:
+    """Refuse to write an evaluation into a folder that is not new, empty or one of these files.
+
+    Raises:
+        ResnetlabError: it holds other files.
+    """
+    if holds_others(folder, own):
+        raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
+
+
 def read_regular(path: Path | str, offset: int = 0, size: int | None = None, most: int = LARGEST) -> bytes:
     """The content of a regular file, or `size` bytes from `offset`. Pipes, sockets and devices are not waited for.
 
     Raises:
         OSError: it is missing, no regular file, larger than `most` bytes, or cannot be read.
     """
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         if size is None and (found := os.fstat(file.fileno()).st_size) > most:
             raise OSError(f"its {found:,} bytes are more than the {most:,} that are read")
         file.seek(offset)
         return file.readall() if size is None else file.read(size)
 
 
-def _open_regular(path: Path | str) -> FileIO:
-    """
+def open_regular(path: Path | str) -> FileIO:
+    """A regular file for reading, unbuffered; pipes, sockets and devices are not waited for.
+
     Raises:
         OSError: it is no regular file, or cannot be opened.
     """
@@ -216,7 +227,7 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -20,13 +19,6 @@ CURSOR = "\x1b[?25h"
 STOPPED = "stopped at once; all files are complete, and the same command continues or starts again"
 
 
-@dataclass
-class Stops:
-    """How often Ctrl-C was pressed."""
-
-    count: int = 0
-
-
 def _end_at_once() -> None:
     """Without what Python does at its end; a progress bar has hidden the cursor of a terminal."""
     os.write(2, f"{CURSOR if os.isatty(2) else ''}{STOPPED}\n".encode())
@@ -34,30 +26,31 @@ def _end_at_once() -> None:
 
 
 @contextmanager
-def _counted() -> Iterator[Stops]:
+def _stoppable() -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt; a second one, or one during an import, ends the process at once.
 
     Extension modules that are interrupted while they are imported end in a crash.
     """
-    stops, before = Stops(), signal.getsignal(signal.SIGINT)
+    pressed, before = False, signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        stops.count += 1
+        nonlocal pressed
         while frame is not None:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
                 _end_at_once()
             frame = frame.f_back
-        if stops.count > 1:
+        if pressed:
             _end_at_once()
+        pressed = True
         raise KeyboardInterrupt
 
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, handle)
     try:
-        yield stops
+        yield
     finally:
         if before is signal.default_int_handler:  # once more while the interpreter ends changes nothing
-            signal.signal(signal.SIGINT, signal.SIG_IGN if stops.count else before)
+            signal.signal(signal.SIGINT, signal.SIG_IGN if pressed else before)
 
 
 def _kept_traceback() -> Path:
@@ -76,7 +69,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that are no text, and terminals that are not UTF-8
             stream.reconfigure(errors="backslashreplace")
-    with _counted():
+    with _stoppable():
         status, message = _outcome()
         with suppress(OSError):  # what prints can be on the disk that is full
             if message:

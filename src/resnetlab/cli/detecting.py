@@ -166,12 +166,13 @@ def evaluate_detector(
     if settings.batch_size is not None:
         raise ResnetlabError("`batch_size` takes no effect in detection: images have sizes of their own")
     from resnetlab.cli.evaluation import source_of
-    from resnetlab.report.detection_files import check_folder
+    from resnetlab.files import refuse_others
+    from resnetlab.report.detection_files import FILES
     from resnetlab.tasks.detectors import find_all, images_with_boxes, measure
     from resnetlab.training.distributed import joined
 
     if out:
-        check_folder(out)
+        refuse_others(out, FILES)
     detectors = read_detectors(paths, options, settings.device, settings.threads)
     model = detectors.models[0]
     images = images_with_boxes(model, *source_of(paths[0], model.provenance, on), on.split)

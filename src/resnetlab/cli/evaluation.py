@@ -182,9 +182,10 @@ def test_classifier(
 ) -> None:
     """Test a network for classification under a protocol, print what came of it, and write it."""
     if out:
-        from resnetlab.report.evaluation_files import check_folder
+        from resnetlab.files import refuse_others
+        from resnetlab.report.evaluation_files import FILES
 
-        check_folder(out)
+        refuse_others(out, FILES)
     found = scored_by(model, protocol, scales, on, settings)
     count = len(found.scored.names)
     _tell(found.model, found.images, found.scored, found.remark, protocol)

@@ -8,24 +8,13 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from resnetlab.data.boxes import Boxes, Detections
-from resnetlab.errors import ResnetlabError
-from resnetlab.files import csv_writer, holds_others, write_json
+from resnetlab.files import csv_writer, write_json
 
 FILES = ("metrics.json", "per_class.csv", "detections.csv", "detections.json", "pictures")
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075")
 TRUE_BOX = "#ffe119"
 COLUMNS = ("image", "class", "score", "left", "top", "right", "bottom")
 Cells = Sequence[str | int | float]
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder is new, empty or an evaluation of a detector.
-
-    Raises:
-        ResnetlabError: it holds other files.
-    """
-    if holds_others(folder, FILES):
-        raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
 
 
 def write_csv(path: Path, found: Mapping[str, Detections], classes: Sequence[str]) -> None:

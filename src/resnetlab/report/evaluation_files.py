@@ -9,13 +9,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from resnetlab.data.class_names import spoken
-from resnetlab.errors import ResnetlabError, printable
+from resnetlab.errors import printable
 from resnetlab.evaluation.answers import TOP, Answers, OfClass
 from resnetlab.evaluation.calibration import BINS, bins, expected_calibration_error
 from resnetlab.evaluation.certainty import interval_of_error
 from resnetlab.evaluation.evaluate import EvaluationSet
 from resnetlab.evaluation.scores import SCORES, Scored
-from resnetlab.files import csv_writer, holds_others, replacing, write_json
+from resnetlab.files import csv_writer, replacing, write_json
 from resnetlab.inference.explain import explain
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
@@ -28,16 +28,6 @@ EXPLAINED = 8  # mistakes
 ACROSS = 6
 WITH_NUMBERS = 30  # classes
 WITH_NAMES = 60
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder is new, empty or an evaluation.
-
-    Raises:
-        ResnetlabError: it holds other files.
-    """
-    if holds_others(folder, FILES):
-        raise ResnetlabError(f"{folder} holds other files than an evaluation; give a new folder with `out`")
 
 
 def write_tested(folder: Path, model: Model | OnnxModel, images: EvaluationSet, scored: Scored) -> None:

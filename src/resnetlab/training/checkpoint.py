@@ -20,10 +20,10 @@ from torch import Tensor
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_regular, read_text, replacing
+from resnetlab.models import tensorfile
 from resnetlab.training.loop import State
 
 KEPT = 2
-LARGEST = 1 << 38  # bytes
 SHOWN = 3  # names of tensors in a message
 
 
@@ -138,7 +138,7 @@ def _read(path: Path, record: Record) -> dict[str, Tensor]:
     Raises:
         OSError, SafetensorError, ValueError: it cannot be read, or was changed.
     """
-    data = read_regular(path, most=LARGEST)
+    data = read_regular(path, most=tensorfile.MOST)
     if record.tensors_hash and _hash(data) != record.tensors_hash:
         raise ValueError(f"{path.name} was changed: its checksum is another")
     return tensors_of(data)

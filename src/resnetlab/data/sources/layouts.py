@@ -16,7 +16,7 @@ from resnetlab.data.dataset import File, Files
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.imagenet_labels import validation_labels
 from resnetlab.errors import ResnetlabError, is_text
-from resnetlab.files import read_text
+from resnetlab.files import open_regular, read_text
 
 PACKING = ".packing"  # marks a folder whose packing is not complete
 MOST_BYTES = 1 << 36  # of a table
@@ -266,10 +266,8 @@ def _members(root: Path, path: Path) -> list[tuple[str, File]]:
     images: dict[str, File] = {}
     labels: dict[str, str] = {}
     try:
-        if not path.is_file():
-            raise OSError("it is not a regular file")
         end = path.stat().st_size
-        with tarfile.open(path, "r:") as tar:
+        with io.BufferedReader(open_regular(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.isfile() and not 0 <= member.size <= end - member.offset_data:
                     raise tarfile.TarError(f"{member.name!r} is said to have {member.size:,} bytes")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from resnetlab.data.reading import read_each
 from resnetlab.data.sources.layouts import MOST_CLASSES
 from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import open_regular
 
 
 def load_folder(folder: Path, fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
@@ -46,9 +48,7 @@ def load_npz(path: Path) -> Dataset:
         ResnetlabError: an unreadable file, missing arrays, wrong types or shapes, labels out of range.
     """
     try:
-        if not path.is_file():
-            raise OSError("it is not a regular file")
-        with np.load(path, allow_pickle=False) as file:
+        with BufferedReader(open_regular(path)) as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{other[0]} is no array")
