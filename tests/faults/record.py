@@ -22,8 +22,8 @@ def write(path: Path, title: str, content: Mapping[str, Any], table: Table) -> N
     path.with_suffix(".md").write_text(f"# {title}\n\n{table.markdown()}", encoding="utf-8")
 
 
-def write_cases(path: Path, results: Sequence[Result], settings: Mapping[str, Any]) -> None:
-    """Counts by subject."""
+def write_cases(path: Path, results: Sequence[Result], settings: Mapping[str, Any], remark: str = "") -> None:
+    """Counts by subject, and what is to be said of how they were made."""
     counts: dict[str, Counter[str]] = {}
     for result in results:
         kind = "bad" if result.kind in BAD else result.kind
@@ -37,9 +37,14 @@ def write_cases(path: Path, results: Sequence[Result], settings: Mapping[str, An
         f"{total.total():,} cases, seed {settings['seed']}, each in a process of its own; {seconds / 60:.0f} minutes "
         "in all. Bad is a traceback, a crash, more than 20 s or 1,200 MB for a file, an answer that is no "
         "number, a message that does not name the file, a warning of a library, or a file left behind."
-    )
+    ) + f" {remark}" * bool(remark)
     table = Table(("what was damaged", *kinds), tuple(rows), note)
-    write(path, "Damaged files", {"settings": dict(settings), "counts": counts, "seconds": round(seconds)}, table)
+    write(
+        path,
+        "Damaged files",
+        {"settings": dict(settings), "remark": remark, "counts": counts, "seconds": round(seconds)},
+        table,
+    )
 
 
 def write_kills(path: Path, counts: Mapping[str, int], wrong: Sequence[str], settings: Mapping[str, Any]) -> None:
