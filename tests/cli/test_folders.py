@@ -59,6 +59,8 @@ def test_pack_and_train(command: Command, photos: Path, capsys: pytest.CaptureFi
     assert command("pack", str(photos), "--out", "other") == 2
     assert "1 files could not be read and were skipped" in capsys.readouterr().err
     assert command("pack", str(photos), "--out", "third", "--quality", "200") == 2
+    assert command("pack", str(photos), "--out", str(photos / "train" / "packed")) == 2
+    assert "is inside" in capsys.readouterr().err
 
 
 def test_a_link_to_nothing_is_skipped(command: Command, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,12 @@ def test_names_that_differ_in_marks_are_names(photos: Path) -> None:
     assert check(photos).sound
 
 
+def test_names_that_training_refuses(photos: Path) -> None:
+    for split in ("train", "test"):
+        (photos / split / "ant").rename(photos / split / "a\nt")
+    assert kinds(photos)["no name of a class"] == ["a\nt"]
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_shards(photos: Path, tmp_path: Path, damaged: bool) -> None:
     shards = tmp_path / "shards"

@@ -123,7 +123,8 @@ def test_csv(tmp_path: Path) -> None:
     [
         ("name,kind\n1.jpg,a\n", "has the columns name, kind; its first line must have path, label"),
         ("", "has the columns none"),
-        ("path,label\n1.jpg,\n", "line 2"),
+        ("path,label\n1.jpg,\n", "line 2: '1.jpg, '"),
+        ("path,label\n", "has no lines after the first"),
         ("path,label,split\n1.jpg,a,dev\n", "a split of train, val or test"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "some lines have a split and some have none"),
         ("path,label\n1.jpg,a\n2.jpg,a\n", "images of 1 class; it takes two"),

@@ -28,7 +28,7 @@ TRAIN = ("train", "--network", NETWORK, "--threads", "1", "--compile", "no", "--
 TRAIN += ("--set", "report_every=11")
 RUN = ("out/model.safetensors", "out/metrics.jsonl", "out/result.json")
 PHOTOS = (*TRAIN, "--data", "photos", "--recipe", "modern-short", "--image-size", "32", "--workers", "1")
-VOLATILE = ("date", "finished", "environment", "resnetlab", "code", "command", "seconds", "speed")
+VOLATILE = ("date", "finished", "checksum", "environment", "resnetlab", "code", "command", "seconds", "speed")
 
 
 @dataclass(frozen=True)

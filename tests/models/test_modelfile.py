@@ -94,7 +94,7 @@ TRUST = {"temperature": 1.5, "validation_images": 9, "limit": 0.1}
         (lambda header, tensors: tensors.update(extra=torch.zeros(1)), "unexpected: extra"),
         (lambda header, tensors: tensors.update({"fc.bias": torch.zeros(4)}), "fc.bias [4], expected [3]"),
         (lambda header, tensors: tensors.update({"fc.bias": torch.full((3,), torch.nan)}), "not a number"),
-        (lambda header, tensors: tensors.pop("preprocessing.mean"), "damaged"),
+        (lambda header, tensors: tensors.pop("preprocessing.mean"), "mean of the preprocessing names no"),
         (lambda header, tensors: tensors.update({MEAN: torch.full((3, 1, 1), torch.nan)}), "values that cannot be"),
         (lambda header, tensors: tensors.update({MEAN: torch.zeros(3)}), "the mean of the preprocessing is"),
         (lambda header, tensors: tensors.update({MEAN: torch.zeros(3, 5, 5)}), "expected floating-point numbers"),
@@ -110,6 +110,7 @@ TRUST = {"temperature": 1.5, "validation_images": 9, "limit": 0.1}
         (lambda header, tensors: header["preprocessing"].update(crop=[0, 8]), "whole numbers of pixels"),
         (lambda header, tensors: header["preprocessing"].update(resize=[math.nan, 8]), "whole numbers of pixels"),
         (lambda header, tensors: header["preprocessing"].update(resize=[8]), "damaged"),
+        (lambda header, tensors: header["preprocessing"].update(mean=[0.5]), "mean of the preprocessing names no"),
         (
             lambda header, tensors: header["preprocessing"].update(interpolation="best"),
             "unknown interpolation 'best'",

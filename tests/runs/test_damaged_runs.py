@@ -97,3 +97,17 @@ def test_a_configuration_that_lacks_parts(command: Command, run: Path, capsys: p
     (run / "config.json").write_text("{}")
     assert command(*TRAIN) == 2
     assert "config.json is damaged: it lacks" in capsys.readouterr().err
+
+
+def test_a_changed_result_is_refused(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"test_error": 0.5}))
+    assert command(*TRAIN) == 2
+    assert "result.json was changed: its checksum is another" in capsys.readouterr().err
+    (run / "result.json").unlink()
+    assert command(*TRAIN) == 0
+    assert json.loads((run / "result.json").read_text())["test_error"] == result["test_error"]
+    del result["checksum"]  # as earlier versions wrote it
+    (run / "result.json").write_text(json.dumps(result))
+    assert command(*TRAIN) == 0
+    assert "nothing is trained again" in capsys.readouterr().out

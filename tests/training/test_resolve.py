@@ -184,6 +184,7 @@ def test_normalisation_is_that_of_the_weights_to_start_from() -> None:
         ("learnig_rate=1", "did you mean learning_rate"),
         ("batch_size=ten", "a whole number"),
         ("batch_size=0", "at least 1"),
+        ("batch_size=1000000000", "at most 1,048,576"),
         ("flip=maybe", "yes or no"),
         ("learning_rate=-1", "more than 0"),
         ("learning_rate=nan", "finite"),

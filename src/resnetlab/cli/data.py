@@ -118,6 +118,8 @@ def pack(
     from resnetlab.data.sources.annotated import is_annotated
     from resnetlab.data.sources.splitting import list_images
 
+    if source.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ResnetlabError(f"`out={out}` is inside {source}, which is read; give another folder")
     if is_annotated(source):
         raise ResnetlabError(f"{source} has boxes; pack makes copies of images by class only")
     dataset = list_images(source, group_by)

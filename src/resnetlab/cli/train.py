@@ -129,7 +129,6 @@ def _trained(asked: "Request", settings: Settings, tensorboard: bool) -> "Planne
     """Train what is asked for, with progress; a finished run is left as it is."""
     from resnetlab.cli.tensorboard import board
     from resnetlab.cli.terminal import Monitor
-    from resnetlab.runs.folder import is_finished
     from resnetlab.runs.request import plan
     from resnetlab.runs.run import run
     from resnetlab.runs.settings import crowded
@@ -137,8 +136,6 @@ def _trained(asked: "Request", settings: Settings, tensorboard: bool) -> "Planne
     planned = plan(asked)
     for line in planned.about:
         say(line)
-    if is_finished(planned.folder):
-        say(f"{planned.folder} was finished before; nothing is trained again")
     if busy := crowded(settings):
         complain(busy)
     spec, place = planned.spec, planned.folder

@@ -16,6 +16,7 @@ import simplejpeg
 from PIL import Image
 
 from resnetlab.data.ahead import in_order
+from resnetlab.data.class_names import is_name
 from resnetlab.data.dataset import File
 from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
@@ -172,6 +173,8 @@ def _classes(found: Found, counts: dict[str | None, dict[str, int]]) -> Iterator
             least, most = min(held, key=held.__getitem__), max(held, key=held.__getitem__)
             detail = f"{held[least]:,} of {least}, {held[most]:,} of {most}"
             yield Finding("unbalanced", split or "all", detail)
+    for label in sorted({label for by_class in counts.values() for label in by_class if not is_name(label)}):
+        yield Finding("no name of a class", label)
     classes = {label for by_class in counts.values() for label, count in by_class.items() if count}
     if len(classes) == 1:
         yield Finding("one class", *classes)

@@ -51,10 +51,15 @@ def check_names(names: Iterable[str], source: Path) -> None:
         ResnetlabError: one is empty, or has control characters or bytes that are not UTF-8.
     """
     for name in names:
-        if not name.strip() or printable(name) != name:
+        if not is_name(name):
             raise ResnetlabError(
                 f"{source}: {name!r} is no name of a class: it is empty, has control characters, or is not UTF-8"
             )
+
+
+def is_name(name: str) -> bool:
+    """Whether a text can be the name of a class; see `check_names`."""
+    return bool(name.strip()) and printable(name) == name
 
 
 def usual_classes(count: int, image_size: int) -> tuple[str, ...]:

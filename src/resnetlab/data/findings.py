@@ -11,6 +11,7 @@ KINDS: dict[str, tuple[Weight, str]] = {
     "unreadable": ("stops", "training stops at such a file; remove or repair it, or train with `on_bad=skip`"),
     "one class": ("stops", "training needs two class folders or more; is this the parent of the right folder?"),
     "empty class": ("stops", "add images, or remove the folder"),
+    "no name of a class": ("stops", "rename it: empty, control characters, or not UTF-8"),
     "class of one image": ("stops", "a class needs two different images, one for testing; add some"),
     "class in only one split": ("stops", "use the same class names in all splits"),
     "unreadable annotation": ("stops", "repair it, or make it again"),

@@ -240,6 +240,9 @@ def decoding(name: str, data: bytes = b"?") -> Iterator[None]:
         yield
     except ResnetlabError as error:
         raise ResnetlabError(f"{name} {error}; make it smaller or remove it") from None
+    except Image.DecompressionBombError:
+        most = f"{MOST_PIXELS // 10**6} million pixels"
+        raise ResnetlabError(f"{name} has more than {most}; make it smaller or remove it") from None
     except Exception as error:
         unknown = "not an image format that Pillow knows" if data else "the file is empty"
         reason = unknown if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
@@ -262,12 +265,14 @@ def upright(image: Image.Image) -> Image.Image:
     """A decoded copy of an image, rotated upright by its EXIF orientation; 16 bits become 8.
 
     Raises:
-        OSError, SyntaxError, ValueError: its file is damaged.
+        OSError, SyntaxError, ValueError: its file is damaged, or has pixels of 32 bits.
     """
     image = ImageOps.exif_transpose(image)
     image.load()
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("F", "I"):  # Pillow would clip them; their range is not known
+        raise ValueError("its pixels are numbers of 32 bits; save it with 8 bits for each colour")
     return image
 
 

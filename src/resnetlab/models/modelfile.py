@@ -187,6 +187,9 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
             raise ResnetlabError(f"{file} is a model for {own}; expected one for {task}")
         row = from_fields(metadata["architecture"])
         description = metadata["preprocessing"]
+        for name in ("mean", "std"):
+            if not isinstance(description[name], str) or description[name] not in tensors:
+                raise ResnetlabError(f"{name} of the preprocessing names no tensor: {str(description[name])[:100]}")
         mean, std = (tensors.pop(description[name]) for name in ("mean", "std"))
         preprocessing = Preprocessing.checked(Fit.from_description(description), mean, std)
         classes, provenance = tuple(metadata["classes"]), metadata["provenance"]

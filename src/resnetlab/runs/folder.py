@@ -2,6 +2,7 @@
 
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
@@ -23,6 +24,7 @@ from resnetlab.training.recipe import Recipe
 SAVE_EVERY_SECONDS = 60.0
 WAIT_FOR_LOCK_SECONDS = 5.0  # time for a run that is stopping to save
 SHOWN_DIFFERENCES = 5
+CHECKSUM = "checksum"
 ENDED = "a schedule of the learning rate that has ended is not continued"
 Line = dict[str, Any]
 
@@ -185,7 +187,7 @@ class RunFolder:
     def finish(self, result: Line) -> None:
         """Write the result, which marks the run as finished."""
         if self.writes:
-            write_json(self.path / "result.json", result)
+            write_json(self.path / "result.json", result | {CHECKSUM: _checksum(result)})
 
 
 def read_config(path: Path) -> Line:
@@ -214,8 +216,20 @@ def read_settings(path: Path) -> Line:
 
 
 def read_result(path: Path) -> Line | None:
-    """The result in a run folder, or None if the run has not finished."""
-    return _read_json(path / "result.json") if is_finished(path) else None
+    """The result in a run folder, or None if the run has not finished.
+
+    Raises:
+        ResnetlabError: it is damaged, or was changed.
+    """
+    if not is_finished(path):
+        return None
+    result = _read_json(path / "result.json")
+    if result.pop(CHECKSUM, _checksum(result)) != _checksum(result):
+        raise ResnetlabError(
+            f"{path / 'result.json'} was changed: its checksum is another; remove it and give the command that "
+            "trained the run again, which measures its result again"
+        )
+    return result
 
 
 def read_curve(path: Path) -> list[Line]:
@@ -289,6 +303,11 @@ def picture_file(path: Path) -> Path:
 def tensorboard_folder(path: Path) -> Path:
     """The folder of a run's curves for TensorBoard."""
     return path / "tensorboard"
+
+
+def _checksum(result: Line) -> int:
+    """The CRC-32 of a result, to detect damage; earlier versions wrote none."""
+    return zlib.crc32(json.dumps(result, sort_keys=True).encode())
 
 
 def _check_types(path: Path, said: Line, types: dict[str, type]) -> None:

@@ -62,7 +62,8 @@ def run(
         record = stack.enter_context(_opened(spec, folder, config, settings))
         wish = wish or stack.enter_context(on_request())
         if record.result is not None and is_ours(record.model_file()):
-            yield _progress(spec, folder, spec.recipe.iterations)
+            before = f"{folder} was finished before; nothing is trained again"
+            yield replace(_progress(spec, folder, spec.recipe.iterations), message=before)
             return
         if record.result is not None:
             again = "the model file is missing or damaged; it is made again from the last checkpoint"

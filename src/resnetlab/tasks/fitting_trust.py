@@ -13,6 +13,8 @@ from resnetlab.models.trust import KNOWN, fit_trust
 from resnetlab.training.batches import CALIBRATED_ON, Batches
 from resnetlab.training.distributed import World, collected
 
+FEW = 50  # validation images, for a temperature
+
 
 def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -> Iterator[str]:
     """Fit the trust of a model to the validation images, if there are any, and write it into its file.
@@ -49,8 +51,9 @@ def add_trust(file: Path, batches: Batches, images: int, device: torch.device) -
     network.fc = last
     if World.here().rank == 0:
         save(replace(model, trust=trust), file)
+    few = "; they are few, so rely on no probability" if trust.validation < FEW else ""
     limit = ", its limit: the answers for them are no better than guesses" if trust.is_at_limit else ""
-    yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images{limit}"
+    yield f"temperature {trust.temperature:.2f}, fitted to {trust.validation:,} validation images{limit}{few}"
 
 
 def every(stride: int, batches: Iterable[Float[Tensor, "_ c h w"]]) -> Iterator[Float[Tensor, "_ c h w"]]:

@@ -18,6 +18,7 @@ Augment = Literal["none", "trivial"]
 
 
 LARGEST_NUMBER = 10**12
+LARGEST_BATCH = 1 << 20
 LARGEST_SIDE = 16_384  # pixels of the network's input
 
 
@@ -176,6 +177,7 @@ class Recipe:
                 if isinstance(number, int | float):
                     sane = math.isfinite(number) if isinstance(number, float) else abs(number) <= LARGEST_NUMBER
                     _require(self, name, sane, f"a finite number, a whole one of at most {LARGEST_NUMBER:,}")
+        _require(self, "batch_size", self.batch_size <= LARGEST_BATCH, f"at most {LARGEST_BATCH:,}")
         _require(self, "momentum", 0 <= self.momentum < 1, "at least 0 and less than 1")
         _require(self, "warmup_rate", self.warmup_rate is None or self.warmup_rate > 0, "more than 0, or none")
         _require(self, "warmup_error", 0 <= self.warmup_error <= 100, "at least 0 and at most 100")

@@ -188,15 +188,18 @@ def _from_csv(source: Path, group_by: str | None = None) -> Found:
             f"{source} has the columns {', '.join(columns) or 'none'}; its first line must have path, label and "
             "optionally split"
         )
+    if not rows:
+        raise ResnetlabError(f"{source} has no lines after the first; expected a path and a label on each")
     splits: dict[str | None, dict[str, list[File]]] = {}
     for number, row in enumerate(rows, 2):
         name, label = (row[paths] or "").strip(), (row[labels] or "").strip()
         part = (row[part_of] or "").strip().lower() if part_of is not None else ""
         if not name or not label or (part and part not in SPLITS) or None in row:
             known = "train, val or test"
+            cells = [cell or "" for cell in row.values() if not isinstance(cell, list)]
             raise ResnetlabError(
-                f"{source}, line {number}: {row}; expected a path, a label, a split of {known}, and no more cells "
-                "than in the first line"
+                f"{source}, line {number}: {', '.join(cells)[:200]!r}; expected a path, a label, a split of {known}, "
+                "and no more cells than in the first line"
             )
         files = splits.setdefault(SPLITS[part] if part else None, {}).setdefault(label, [])
         group = (row[group_of] or "").strip() if group_of else ""
