@@ -1,6 +1,5 @@
 """Live progress of runs, and tables, on the terminal."""
 
-import re
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +21,6 @@ from resnetlab.runs.several import Update
 
 T = TypeVar("T")
 DRAWN_EVERY_SECONDS = 0.1  # a step can take less time than drawing
-NUMBER = re.compile(r"[-+]?\d[\d.,:]*(\s|[%MGTk(±]|e\d|$)|-?$")  # with a unit, a spread or a remark; or empty
 NARROW = 100  # columns; narrower terminals get no progress bars
 
 
@@ -120,8 +118,8 @@ def grid(table: Table, width: int) -> Grid:
     """The table for printing: numbers are never broken; if it is too wide for the terminal, one line per cell."""
     found, least = Grid(), 1
     single = 1 + sum(3 + max(map(len, column)) for column in zip(table.header, *table.rows, strict=True))
-    for name, cells in zip(table.header, zip(*table.rows, strict=True) if table.rows else (), strict=False):
-        numeric = all(NUMBER.match(cell) for cell in cells)
+    columns = zip(*table.rows, strict=True) if table.rows else ()
+    for name, cells, numeric in zip(table.header, columns, table.numeric, strict=False):
         widest = max(len(line) for cell in cells for line in cell.splitlines() or ("",))
         longest_word = max(map(len, [*name.split(), ""]))
         kept = max(widest, longest_word) if numeric else longest_word

@@ -1,8 +1,11 @@
 """Draw figures as PNG and SVG, reproducibly."""
 
+import io
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from resnetlab.files import replacing
 from resnetlab.report.record import Figure, Line, Panel
 
 FONT = "DejaVu Sans"
@@ -34,13 +38,40 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 GRID: dict[str, Any] = {"axis": "y", "linestyle": (0, (1, 3)), "color": "grey", "linewidth": 0.6}
 PERCENT = "%"
+LONGEST = 60  # letters of a label or tick
 LETTERS_PER_INCH = 13  # of a title
 FEW = 20.0  # percent; axes up to here have a tick every 5
 
 
+SETTINGS: dict[Any, Any] = {"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}
+SETTINGS |= {"text.parse_math": False}  # names of classes and files are no formulas
+
+
 def draw(figure: Figure, path: Path) -> None:
     """Write `path`.png and `path`.svg."""
-    with mpl.rc_context({"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _drawn(figure) as canvas:
+        for form in ("png", "svg"):
+            with replacing(path.with_name(f"{path.name}.{form}")) as temporary:
+                _save(canvas, temporary, form)
+
+
+def rendered(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+    """The content of a figure's PNG or SVG file."""
+    buffer = io.BytesIO()
+    with _drawn(figure) as canvas:
+        _save(canvas, buffer, form)
+    return buffer.getvalue()
+
+
+def _save(canvas: Canvas, target: Path | io.BytesIO, form: str) -> None:
+    canvas.savefig(target, format=form, **({"dpi": 160} if form == "png" else {"metadata": {"Date": None}}))
+
+
+@contextmanager
+def _drawn(figure: Figure) -> Iterator[Canvas]:
+    """All panels of a figure, drawn, with the settings under which they are saved."""
+    with mpl.rc_context(SETTINGS):
         width, height = figure.size
         canvas = Canvas(figsize=(width * len(figure.panels) + 0.4, height), layout="constrained")
         axes = canvas.subplots(1, len(figure.panels), sharey=figure.share, squeeze=False)[0]
@@ -57,9 +88,7 @@ def draw(figure: Figure, path: Path) -> None:
         letters = int(LETTERS_PER_INCH * width * len(figure.panels))
         title = "\n".join(part for line in figure.title.splitlines() for part in textwrap.wrap(line, letters))
         canvas.suptitle(title, fontsize=10)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path.with_name(path.name + ".png"), dpi=160)
-        canvas.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+        yield canvas
 
 
 def _panel(axis: Axes, panel: Panel, named: bool) -> list[Artist]:
@@ -68,18 +97,18 @@ def _panel(axis: Axes, panel: Panel, named: bool) -> list[Artist]:
     for line in panel.lines:
         _line(axis, line)
         if line.label:
-            handles.append(Line2D([], [], color=line.colour, label=line.label, **STYLES[line.style]))
-    handles += [Line2D([], [], color=c, label=label, **STYLES[style]) for label, c, style in panel.legend]
+            handles.append(Line2D([], [], color=line.colour, label=_short(line.label), **STYLES[line.style]))
+    handles += [Line2D([], [], color=c, label=_short(label), **STYLES[style]) for label, c, style in panel.legend]
     patches: dict[str, Artist] = {}
     bottoms: dict[float, float] = {}
     for bar in panel.bars:
         bottom = bottoms.get(bar.place, 0.0)
         axis.bar(bar.place, bar.height, bar.width, bottom, color=bar.colour, edgecolor="white", linewidth=0.3)
         bottoms[bar.place] = bottom + bar.height
-        patches.setdefault(bar.label, Patch(color=bar.colour, label=bar.label))
+        patches.setdefault(bar.label, Patch(color=bar.colour, label=_short(bar.label)))
     handles += reversed(patches.values())
     if panel.ticks:
-        axis.set_xticks(range(len(panel.ticks)), list(panel.ticks), fontsize=8)
+        axis.set_xticks(range(len(panel.ticks)), list(map(_short, panel.ticks)), fontsize=8)
     axis.grid(**GRID)
     axis.set_axisbelow(True)
     axis.set_title(panel.title, fontsize=9)
@@ -126,4 +155,10 @@ def _line(axis: Axes, line: Line) -> None:
     behind = line.style.startswith("paper")
     axis.plot(line.x, line.y, color=line.colour, zorder=1 if behind else 2, **{**alone, **STYLES[line.style]})
     for x, y, note in zip(line.x, line.y, line.notes, strict=False):
-        axis.annotate(note, (x, y), xytext=(-5, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8)
+        beside: dict[str, Any] = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axis.annotate(_short(note), (x, y), fontsize=8, **beside)
+
+
+def _short(text: str) -> str:
+    """A text that leaves room for the curves."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

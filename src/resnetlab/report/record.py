@@ -1,6 +1,7 @@
 """A record: tables, figures and sentences, with the runs or measurements behind them."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 from resnetlab.errors import ResnetlabError
 
 FORMAT = 2
+NUMBER = re.compile(r"[-+]?\d[\d.,:]*(\s|[%MGTk(±]|e\d|$)|-?$")  # with a unit, a spread or a remark; or empty
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     title: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """For each column, whether all its cells begin with a number."""
+        return tuple(all(NUMBER.match(row[k]) for row in self.rows) for k in range(len(self.header)))
 
     def markdown(self) -> str:
         """The table as Markdown, with its title above and its note below."""
