@@ -26,12 +26,14 @@ from resnetlab.cli import (
     main,
     networks,
     predicting,
+    reporting,
     reproduce,
     train,
     weights,
 )
 from resnetlab.cli.command import OTHER_NAMES
 from resnetlab.cli.renamed import RENAMED
+from resnetlab.experiments.overview import Expected
 from tests.material import make_all
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -46,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "networks": networks.networks,
     "check-data": data.check_data,
     "pack": data.pack,
+    "report": reporting.report,
     "reproduce": reproduce.reproduce,
     "analyse": analysing.analyse,
     "compare": comparing.compare,
@@ -283,6 +286,11 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (ANALYSE, "threads", ("3",), TAKES_EFFECT),
     (ANALYSE, "workers", ("3",), TAKES_EFFECT),
 ]
+CASES += [
+    (("report", "run", "--no-evaluate", "--no-estimate"), "out", ("r",), TAKES_EFFECT),
+    (("report", "run", "--no-estimate"), "no-evaluate", (), TAKES_EFFECT),
+    (("report", "run", "--no-evaluate"), "no-estimate", (), TAKES_EFFECT),
+]
 ELSEWHERE = {"reproduce": "tests/experiments/test_catalogue.py, entry by entry"}
 
 
@@ -298,7 +306,9 @@ def options(kind: Any) -> Iterator[str]:
                 inspect.signature(kind).parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY
             )
             if not positional:
-                yield OTHER_NAMES.get((kind, name), {}).get("name", name.rstrip("_")).replace("_", "-")
+                is_on = not is_dataclass(kind) and inspect.signature(kind).parameters[name].default is True
+                known = OTHER_NAMES.get((kind, name), {}).get("name", name.rstrip("_"))
+                yield "no-" * is_on + known.replace("_", "-")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ELSEWHERE])
@@ -324,6 +334,7 @@ def outcome(
     monkeypatch.setattr(train, "_show", lambda *arguments: None)
     monkeypatch.setattr(train, "_show_folds", lambda *arguments: None)
     monkeypatch.setattr("resnetlab.cli.common.console.width", 300)
+    monkeypatch.setattr(Expected, "__call__", lambda self, entry: "a while")
 
     def run(name: str, words: tuple[str, ...]) -> tuple[int, str, object]:
         folder = tmp_path / name
@@ -379,7 +390,7 @@ def _content(path: Path) -> str:
     if path.name in (".lock", "log.jsonl") or "events." in path.name:
         return ""
     data = path.read_bytes()
-    data = re.sub(rb'20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ|"threads\\?": \d+', b"", data)
+    data = re.sub(rb'20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ|"threads\\?": \d+|"checksum": \d+', b"", data)
     return hashlib.sha256(data).hexdigest()
 
 

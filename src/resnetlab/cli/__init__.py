@@ -133,6 +133,7 @@ def _run() -> None:
         predicting,
         published,
         recipes,
+        reporting,
         reproduce,
         train,
         weights,

@@ -73,14 +73,21 @@ def plan(
     device: torch.device,
     dataset: Dataset | None,
     watch: Callable[[Sequence[RunSpec]], Iterable[RunSpec]] = iter,
+    measured_for: float = SECONDS,
 ) -> list[Planned]:
-    """Estimate each run alone with torch's threads on this device, including the reading of files if they exist."""
+    """Estimate each run alone with torch's threads on this device, including the reading of files if they exist.
+
+    `measured_for` are the seconds of measurement per network.
+    """
     first = next(iter(specs.values()))
     shape = dataset.image_shape if dataset is not None else None
     size = shape[1] if shape else first.recipe.crop_size
     reading = 0.0 if dataset is None or dataset.resident else _reading(first, dataset, device)
     distinct = list({(spec.architecture, spec.task): spec for spec in specs.values()}.values())
-    seconds = {(spec.architecture, spec.task): _measure(spec, numbers, size, device) for spec in watch(distinct)}
+    seconds = {
+        (spec.architecture, spec.task): _measure(spec, numbers, size, device, measured_for)
+        for spec in watch(distinct)
+    }
     shown = labels(specs)
     return [
         _planned(spec, shown[name], seconds[spec.architecture, spec.task], reading, protocol, numbers)
@@ -179,7 +186,9 @@ def _fitted(architecture: Architecture, numbers: Counted) -> Architecture:
     return replace(architecture, num_classes=numbers.classes, in_channels=numbers.channels)
 
 
-def _measure(spec: RunSpec, numbers: Counted, size: int, device: torch.device) -> tuple[float, float]:
+def _measure(
+    spec: RunSpec, numbers: Counted, size: int, device: torch.device, measured_for: float
+) -> tuple[float, float]:
     """Seconds per image in training and in testing, with images in memory."""
     row, recipe, task = _fitted(spec.architecture, numbers), spec.recipe, spec.task
     check_image_size(row, size, size)
@@ -188,10 +197,10 @@ def _measure(spec: RunSpec, numbers: Counted, size: int, device: torch.device) -
     batch = batch if device.type == "cuda" or size < CROP // 2 else min(batch, FEW)
     images, targets = task.example(row, recipe, batch, size, device)
     forward = objective(state.network, recipe, device, task.any_loss, task.sums)
-    training = _seconds(lambda: descend(state, images, targets, forward), device)
+    training = _seconds(lambda: descend(state, images, targets, forward), device, measured_for)
     state.network.eval()
     with torch.inference_mode():
-        testing = _seconds(lambda: state.network(images), device)
+        testing = _seconds(lambda: state.network(images), device, measured_for)
     return training / batch, testing / batch
 
 
@@ -208,11 +217,11 @@ def _reading(spec: RunSpec, dataset: Dataset, device: torch.device) -> float:
         stream.close()
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
+def _seconds(call: Callable[[], object], device: torch.device, measured_for: float = SECONDS) -> float:
     """The shortest time of a call after a warm-up call; other programs slow down some of them."""
     call()
     taken: list[float] = []
-    while not taken or sum(taken) < SECONDS:
+    while not taken or sum(taken) < measured_for:
         begun = _now(device)
         call()
         taken.append(_now(device) - begun)

@@ -1,6 +1,7 @@
 """The run folder: configuration, metrics, checkpoints, result. Only this module knows its file names."""
 
 import json
+import shlex
 import time
 import zlib
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ class RunFolder:
     @property
     def sample_file(self) -> Path:
         """The picture of the first training images."""
-        return self.path / "sample.png"
+        return sample_file(self.path)
 
     @property
     def settings(self) -> Line:
@@ -278,6 +279,27 @@ def read_measurements(path: Path, name: str, settings: Line) -> Line | None:
 def write_measurements(path: Path, name: str, settings: Line, measured: Line) -> None:
     """Keep a study's measurements on this run's network."""
     write_json(path / "measurements" / f"{name}.json", {"settings": settings, "measured": measured})
+
+
+def sample_file(path: Path) -> Path:
+    """The picture of the first training images."""
+    return path / "sample.png"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is one of a run."""
+    return (path / "config.json").is_file() and (path / "execution.json").is_file()
+
+
+def last_command(path: Path) -> str:
+    """The command that last started a run, without the place of the program; empty if the log does not say it.
+
+    Raises:
+        ResnetlabError: a line of the log is damaged.
+    """
+    started = [line for line in read_json_lines(path / "log.jsonl") if line.get("event") == "start"]
+    words = shlex.split(str(started[-1].get("command", ""))) if started else []
+    return shlex.join(["resnetlab", *words[1:]]) if words else ""
 
 
 def mean_file(path: Path) -> Path:

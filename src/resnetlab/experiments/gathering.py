@@ -1,0 +1,79 @@
+"""Find records and runs in files and folders."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnetlab.errors import ResnetlabError
+from resnetlab.experiments.earlier import read_record
+from resnetlab.files import read_object
+from resnetlab.report.record import Record
+from resnetlab.runs.finished import FinishedRun, finished_runs
+from resnetlab.runs.folder import analysis_folder, is_finished, is_run
+
+MOST_BYTES = 1 << 26  # of a record
+PARTS = {"format", "name", "title", "tables", "figures"}, {"title", "runs"}, {"networks", "settings", "reference"}
+"""What the JSON of a record has, of this version and of earlier ones."""
+
+
+@dataclass
+class Gathered:
+    """Records by file, finished runs by folder with the records of each alone, and runs that are not finished."""
+
+    records: dict[Path, Record] = field(default_factory=dict)
+    runs: dict[Path, FinishedRun] = field(default_factory=dict)
+    of_run: dict[Path, list[Record]] = field(default_factory=dict)
+    unfinished: list[Path] = field(default_factory=list)
+
+
+def gather(places: Sequence[Path]) -> Gathered:
+    """All records and runs in these files and folders, and below them.
+
+    Raises:
+        ResnetlabError: a path does not exist, a named file is no record, or a file is damaged.
+    """
+    found = Gathered()
+    for place in places:
+        if place.is_file():
+            found.records[place] = read_record(place)
+        elif not place.is_dir():
+            raise ResnetlabError(f"{place} does not exist; expected a run folder, a record, or a folder of them")
+        else:
+            _below(place, found)
+    return found
+
+
+def _below(place: Path, found: Gathered) -> None:
+    for text, folders, _ in os.walk(place):
+        folder = Path(text)
+        folders.sort()
+        if is_run(folder):
+            folders.clear()
+            if not is_finished(folder):
+                found.unfinished.append(folder)
+                continue
+            found.runs |= finished_runs([folder])
+            analyses = analysis_folder(folder)
+            found.of_run[folder] = list(_records(analyses).values()) if analyses.is_dir() else []
+        else:
+            found.records |= _records(folder)
+
+
+def _records(folder: Path) -> dict[Path, Record]:
+    """The records in a folder; its other files are for something else.
+
+    Raises:
+        ResnetlabError: a record is damaged.
+    """
+    return {path: read_record(path) for path in sorted(folder.iterdir()) if _is_record(path)}
+
+
+def _is_record(path: Path) -> bool:
+    if path.suffix != ".json" or not path.is_file() or path.stat().st_size > MOST_BYTES:
+        return False
+    with suppress(ResnetlabError):
+        content = read_object(path)
+        return any(content.keys() >= parts for parts in PARTS)
+    return False
