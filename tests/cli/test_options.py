@@ -19,16 +19,19 @@ from resnetlab.cli import (
     analysing,
     comparing,
     data,
+    demo,
     detecting,
     embedding,
     ensembling,
     evaluation,
+    listing,
     main,
     networks,
     predicting,
     reporting,
     reproduce,
     train,
+    watching,
     weights,
 )
 from resnetlab.cli.command import OTHER_NAMES
@@ -49,6 +52,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check-data": data.check_data,
     "pack": data.pack,
     "report": reporting.report,
+    "runs": listing.runs_,
+    "watch": watching.watch,
+    "demo": demo.demo,
     "reproduce": reproduce.reproduce,
     "analyse": analysing.analyse,
     "compare": comparing.compare,
@@ -291,7 +297,9 @@ CASES += [
     (("report", "run", "--no-estimate"), "no-evaluate", (), TAKES_EFFECT),
     (("report", "run", "--no-evaluate"), "no-estimate", (), TAKES_EFFECT),
 ]
-ELSEWHERE = {"reproduce": "tests/experiments/test_catalogue.py, entry by entry"}
+ELSEWHERE = {
+    "reproduce": "tests/experiments/test_catalogue.py, entry by entry",
+} | dict.fromkeys(("runs", "watch", "demo"), "tests/cli/test_looking.py")
 
 
 def options(kind: Any) -> Iterator[str]:

@@ -125,10 +125,12 @@ def _run() -> None:
         analysing,
         comparing,
         data,
+        demo,
         detecting,
         embedding,
         ensembling,
         evaluation,
+        listing,
         networks,
         predicting,
         published,
@@ -136,6 +138,7 @@ def _run() -> None:
         reporting,
         reproduce,
         train,
+        watching,
         weights,
     )
     from resnetlab.cli.command import app

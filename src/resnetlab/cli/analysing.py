@@ -1,7 +1,5 @@
 """`resnetlab analyse`: look inside a finished run."""
 
-import shlex
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,7 @@ import tyro
 
 from resnetlab.choices import DeviceName
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, show_record
+from resnetlab.cli.common import at_least_one, provenance, show_record
 from resnetlab.errors import ResnetlabError
 
 
@@ -59,8 +57,7 @@ def analyse(
     from resnetlab.experiments.inspecting import analyse as record_of
     from resnetlab.experiments.options import Options
     from resnetlab.runs.folder import analysis_folder
-    from resnetlab.runs.settings import Settings, choose_device
-    from resnetlab.training.provenance import environment
+    from resnetlab.runs.settings import Settings
 
     known = inspections()
     for name in only:
@@ -79,7 +76,7 @@ def analyse(
             raise ResnetlabError(f"{run} is a file; give the folder of a finished run, which has its recipe and data")
     runs = tuple(dict.fromkeys(runs))
     folder = out or analysis_folder(runs[0])
-    here = {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(settings.device))}
+    here = provenance(settings.device)
     for name in chosen:
         record = record_of(known[name], runs, options, listener)
         show_record(replace(record, provenance=here), folder)

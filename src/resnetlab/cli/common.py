@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
@@ -16,6 +18,7 @@ from resnetlab.errors import ResnetlabError, printable
 from resnetlab.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from resnetlab.choices import DeviceName
     from resnetlab.report.record import Record, Table
 
 T = TypeVar("T")
@@ -112,6 +115,14 @@ def ends_in(option: str, path: Path | None, *suffixes: str) -> None:
     """
     if path is not None and (path.suffix not in suffixes or path.is_dir()):
         raise ResnetlabError(f"`{option}={path}`: expected a file name that ends in {' or '.join(suffixes)}")
+
+
+def provenance(device: "DeviceName") -> dict[str, object]:
+    """The command as it was typed, versions and machine."""
+    from resnetlab.runs.settings import choose_device
+    from resnetlab.training.provenance import environment
+
+    return {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(device))}
 
 
 def show_record(record: "Record", folder: Path) -> None:

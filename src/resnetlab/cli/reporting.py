@@ -1,5 +1,6 @@
 """`resnetlab report`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -34,20 +35,26 @@ def report(
         evaluate: Do not test runs that were not tested by class; their confusion matrix and mistakes are left out.
         estimate: Do not measure how long what was not run would take on this machine (about half a minute).
     """
+    if out.exists() and not out.is_dir():
+        raise ResnetlabError(f"`out={out}` is a file; give the folder of the page")
+    if not places and not USUAL.is_dir():
+        raise ResnetlabError(f"{USUAL}/ does not exist; give the folder of a run, or a record that `reproduce` wrote")
+    write_page_of(places or (USUAL,), out, evaluate=evaluate, estimate=estimate)
+
+
+def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate: bool) -> Path:
+    """Write the page of all records and runs in these places, and return its path; see `report`."""
     from resnetlab.experiments.gathering import gather
     from resnetlab.experiments.options import Options
     from resnetlab.experiments.overview import Expected, missing
     from resnetlab.experiments.sections import page
     from resnetlab.report.webpage import write_html
 
-    if out.exists() and not out.is_dir():
-        raise ResnetlabError(f"`out={out}` is a file; give the folder of the page")
-    if not places and not USUAL.is_dir():
-        raise ResnetlabError(f"{USUAL}/ does not exist; give the folder of a run, or a record that `reproduce` wrote")
-    found = gather(places or (USUAL,))
+    found = gather(places)
     if not found.records and not found.runs:
-        where = ", ".join(map(str, places or (USUAL,)))
-        raise ResnetlabError(f"{where}: no finished run and no record of an experiment is there")
+        raise ResnetlabError(
+            f"{', '.join(map(str, places))}: no finished run and no record of an experiment is there"
+        )
     for folder in found.unfinished:
         say(f"{folder} has not finished, so it is not on the page")
     if evaluate:
@@ -59,6 +66,7 @@ def report(
     say(f"The page of {counted(len(found.records), 'record')} and {counted(len(found.runs), 'run')} ...")
     written = write_html(page(found, expected), out)
     say(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    return written
 
 
 def _evaluate(folders: list[Path]) -> None:

@@ -1,14 +1,12 @@
 """`resnetlab reproduce`: the paper's tables and figures by name."""
 
-import shlex
-import sys
 from dataclasses import replace
 from typing import Annotated
 
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import at_least_one, main_process, show_record
+from resnetlab.cli.common import at_least_one, main_process, provenance, show_record
 from resnetlab.experiments.options import Options
 
 
@@ -34,18 +32,12 @@ def reproduce(
     from resnetlab.cli.terminal import Terminal
     from resnetlab.experiments.catalogue import CATALOGUE, find
     from resnetlab.experiments.experiment import refuse_unused
-    from resnetlab.runs.settings import choose_device
-    from resnetlab.training.provenance import environment
 
     entry = find(name)
     refuse_unused(entry, options, CATALOGUE.values())
     made = entry.make(options, Terminal())
     if made.record is not None and main_process:
         folder = options.out / entry.folder(options)
-        here = {
-            "command": shlex.join(["resnetlab", *sys.argv[1:]]),
-            **environment(choose_device(options.settings.device)),
-        }
-        show_record(replace(made.record, provenance=here), folder)
+        show_record(replace(made.record, provenance=provenance(options.settings.device)), folder)
     if made.failure is not None:
         raise made.failure

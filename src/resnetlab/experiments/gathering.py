@@ -1,6 +1,5 @@
 """Find records and runs in files and folders."""
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from resnetlab.experiments.earlier import read_record
 from resnetlab.files import read_object
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
-from resnetlab.runs.folder import analysis_folder, is_finished, is_run
+from resnetlab.runs.folder import analysis_folder, is_finished, walk
 
 MOST_BYTES = 1 << 26  # of a record
 PARTS = {"format", "name", "title", "tables", "figures"}, {"title", "runs"}, {"networks", "settings", "reference"}
@@ -46,19 +45,15 @@ def gather(places: Sequence[Path]) -> Gathered:
 
 
 def _below(place: Path, found: Gathered) -> None:
-    for text, folders, _ in os.walk(place):
-        folder = Path(text)
-        folders.sort()
-        if is_run(folder):
-            folders.clear()
-            if not is_finished(folder):
-                found.unfinished.append(folder)
-                continue
+    for folder, has_run in walk(place):
+        if not has_run:
+            found.records |= _records(folder)
+        elif not is_finished(folder):
+            found.unfinished.append(folder)
+        else:
             found.runs |= finished_runs([folder])
             analyses = analysis_folder(folder)
             found.of_run[folder] = list(_records(analyses).values()) if analyses.is_dir() else []
-        else:
-            found.records |= _records(folder)
 
 
 def _records(folder: Path) -> dict[Path, Record]:

@@ -1,7 +1,7 @@
 """Read finished runs from their folders or from a record: configuration, result, curves."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,21 +95,36 @@ def finished_runs(folders: Iterable[Path]) -> dict[Path, FinishedRun]:
     }
 
 
+def checked_configuration(run: FinishedRun, folder: Path) -> FinishedRun:
+    """A run whose configuration has what is read of it.
+
+    Raises:
+        ResnetlabError: names the file.
+    """
+    _check(folder / "config.json", lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)))
+    return run
+
+
 def _checked(run: FinishedRun, folder: Path) -> FinishedRun:
     """A run whose parts are what they should be.
 
     Raises:
         ResnetlabError: names the file.
     """
+    checked_configuration(run, folder)
     splits = {name.partition("_")[0] for name in run.result} & {"train", "validation", "test"} | {"test"}
-    for file, parts in (
-        ("config.json", lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe))),
-        ("result.json", lambda: [run.final(split) for split in splits]),
-        ("result.json", lambda: run.result.get("environment", {}).get("cpu")),
-        ("metrics.jsonl", lambda: (run.curve[-1], [run.at(split) for split in splits])),
-    ):
-        try:
-            parts()
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            raise ResnetlabError(f"{folder / file} is damaged: {error!r}") from None
+    _check(folder / "result.json", lambda: [run.final(split) for split in splits])
+    _check(folder / "result.json", lambda: run.result.get("environment", {}).get("cpu"))
+    _check(folder / "metrics.jsonl", lambda: (run.curve[-1], [run.at(split) for split in splits]))
     return run
+
+
+def _check(file: Path, read: Callable[[], object]) -> None:
+    """
+    Raises:
+        ResnetlabError: what is to be read is not there, or of another form.
+    """
+    try:
+        read()
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise ResnetlabError(f"{file} is damaged: {error!r}") from None

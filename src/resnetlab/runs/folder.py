@@ -1,6 +1,7 @@
 """The run folder: configuration, metrics, checkpoints, result. Only this module knows its file names."""
 
 import json
+import os
 import shlex
 import time
 import zlib
@@ -263,6 +264,12 @@ def curve_size(path: Path) -> int:
     return metrics.stat().st_size if metrics.exists() else -1
 
 
+def last_change(path: Path) -> float:
+    """When a run last wrote to its log or metrics, in seconds since 1970; 0 for none."""
+    files = (path / "metrics.jsonl", path / "log.jsonl", path / "config.json")
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
 def scores_file(path: Path, protocol: str) -> Path:
     """The file of the network's scores under a test protocol."""
     return path / f"scores-{protocol}.safetensors"
@@ -291,13 +298,44 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file() and (path / "execution.json").is_file()
 
 
+def walk(place: Path) -> Iterator[tuple[Path, bool]]:
+    """A folder and all below it, each with whether it is one of a run; what is in a run's folder is not visited."""
+    for text, folders, _ in os.walk(place):
+        found = is_run(Path(text))
+        folders[:] = [] if found else sorted(folders)
+        yield Path(text), found
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process is training a run."""
+    lock = path / ".lock"
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # not ours to lock
+        return False
+
+
+def read_log(path: Path) -> list[Line]:
+    """The events of a run, in order.
+
+    Raises:
+        ResnetlabError: a line of the log is damaged.
+    """
+    return read_json_lines(path / "log.jsonl")
+
+
 def last_command(path: Path) -> str:
     """The command that last started a run, without the place of the program; empty if the log does not say it.
 
     Raises:
         ResnetlabError: a line of the log is damaged.
     """
-    started = [line for line in read_json_lines(path / "log.jsonl") if line.get("event") == "start"]
+    started = [line for line in read_log(path) if line.get("event") == "start"]
     words = shlex.split(str(started[-1].get("command", ""))) if started else []
     return shlex.join(["resnetlab", *words[1:]]) if words else ""
 

@@ -1,0 +1,94 @@
+"""`resnetlab runs`: what was trained, and in what runs differ."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from resnetlab.cli.command import command
+from resnetlab.cli.common import counted, print_table, say
+from resnetlab.errors import ResnetlabError
+
+USUAL = Path("runs")
+DEFAULT = "Default: runs"
+MOST_COMPARED = 12
+Order = Literal["folder", "test", "step", "date"]
+
+
+@command(name="runs")
+def runs_(
+    places: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=DEFAULT)
+    ] = (),
+    /,
+    *,
+    match: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = (),
+    sort: Order = "folder",
+) -> None:
+    """List runs: how far they are, their errors, and for a few runs the options in which they differ.
+
+    Examples: resnetlab runs, resnetlab runs --match digits seed=1, resnetlab runs runs/a runs/b
+
+    Args:
+        places: Run folders, or folders of them.
+        match: Only runs that fit all words: a part of their folder, network, data or recipe, or an option as in
+            learning_rate=0.1.
+        sort: By folder, test error (the best first), steps, or date (the newest first).
+    """
+    from resnetlab.experiments.summary import in_words
+    from resnetlab.report.record import Table
+    from resnetlab.runs import listing
+
+    if not places and not USUAL.is_dir():
+        raise ResnetlabError(f"{USUAL}/ does not exist; give a folder of runs")
+    found = [listing.listed(folder) for folder in listing.find_runs(places or (USUAL,))]
+    if not found:
+        raise ResnetlabError(f"{', '.join(map(str, places or (USUAL,)))}: there is no run")
+    chosen = [run for run in found if listing.matches(run, match)]
+    if not chosen:
+        raise ResnetlabError(f"`match={' '.join(match)}`: none of {counted(len(found), 'run')} fits")
+    chosen.sort(key=KEYS[sort])
+    metrics = {in_words(run.run.metric) for run in chosen}
+    unit = f" {metrics.pop()}" if len(metrics) == 1 else ""
+    rows = [
+        (
+            str(run.folder),
+            run.run.architecture.title,
+            run.run.data,
+            run.state,
+            *(_number(run.number(split)) for split in ("train", "test")),
+            str(run.run.result.get("finished", ""))[:10] or "-",
+        )
+        for run in chosen
+    ]
+    header = ("run", "network", "data", "state", f"training{unit}", f"test{unit}", "date")
+    print_table(Table(header, tuple(rows)))
+    if 1 < len(chosen) <= MOST_COMPARED:
+        names = listing.differing(chosen)
+        titles = ("run", *(name.removeprefix("recipe.") for name in names))
+        if not names:
+            say("They differ in no option.")
+            return
+        cells = tuple((str(run.folder), *(listing.in_words(run, name) for name in names)) for run in chosen)
+        print_table(Table(titles, cells, "", "In what they differ"))
+
+
+KEYS = {
+    "folder": lambda run: str(run.folder),
+    "test": lambda run: _worst_last(run.number("test"), run.run.metric.best == "highest"),
+    "step": lambda run: -run.step,
+    "date": lambda run: _newest_first(str(run.run.result.get("finished", ""))),
+}
+
+
+def _worst_last(value: float, highest: bool) -> float:
+    return math.inf if math.isnan(value) else -value if highest else value
+
+
+def _newest_first(date: str) -> list[int]:
+    return [-ord(letter) for letter in date] or [1]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
