@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 from servers import serving
 from torch import nn
 
@@ -44,6 +46,22 @@ def bccd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bccd")
     unpack(archive, folder)
     return folder
+
+
+CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+CHROMIUM += ("--disable-component-update", "--disable-sync")
+
+
+@pytest.fixture(scope="module")  # while it is open, asyncio.run cannot be used
+def browser() -> Iterator[Browser]:
+    """Chromium, where there is one."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium: install it with `apt install chromium`")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from resnetlab.cli import (
     predicting,
     reporting,
     reproduce,
+    serve,
     train,
     watching,
     weights,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": reporting.report,
     "runs": listing.runs_,
     "watch": watching.watch,
+    "serve": serve.serve,
     "demo": demo.demo,
     "reproduce": reproduce.reproduce,
     "analyse": analysing.analyse,
@@ -299,6 +301,7 @@ CASES += [
 ]
 ELSEWHERE = {
     "reproduce": "tests/experiments/test_catalogue.py, entry by entry",
+    "serve": "tests/serving/test_serving.py",
 } | dict.fromkeys(("runs", "watch", "demo"), "tests/cli/test_looking.py")
 
 

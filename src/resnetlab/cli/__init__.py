@@ -137,6 +137,7 @@ def _run() -> None:
         recipes,
         reporting,
         reproduce,
+        serve,
         train,
         watching,
         weights,

@@ -218,14 +218,16 @@ def read_image(path: Path) -> Image.Image:
     return open_image(data, str(path))
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
+def open_image(data: bytes, name: str, most: int = MOST_PIXELS) -> Image.Image:
     """Decode an image and rotate it upright by its EXIF orientation; `name` is for the error message.
+
+    `most` are the pixels that it may have.
 
     Raises:
         ResnetlabError: it cannot be read as an image.
     """
     with decoding(name, data), Image.open(io.BytesIO(data)) as file:
-        check_pixels(*file.size)
+        check_pixels(*file.size, most)
         return upright(file)
 
 
@@ -249,15 +251,15 @@ def decoding(name: str, data: bytes = b"?") -> Iterator[None]:
         raise ResnetlabError(f"{name} is not a readable image ({reason}); repair or remove it") from error
 
 
-def check_pixels(width: int, height: int) -> None:
+def check_pixels(width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Check the size of an image before it is decoded or scaled to it.
 
     Raises:
         ResnetlabError: it is too large; the message begins after the image's name.
     """
-    if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
+    if max(width, height) > LONGEST_SIDE or width * height > most:
         raise ResnetlabError(
-            f"has {width}x{height} pixels; at most {MOST_PIXELS // 10**6} million are read, {LONGEST_SIDE:,} a side"
+            f"has {width}x{height} pixels; at most {most // 10**6} million are read, {LONGEST_SIDE:,} a side"
         )
 
 

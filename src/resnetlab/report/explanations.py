@@ -35,7 +35,7 @@ def draw_explanations(
         axis.axis("off")
     for row, each, names in zip(axes, found, titles, strict=True):
         most = float(np.abs(each.maps).max()) or 1.0
-        pictures = [_grey_or_colour(each.pixels), *(_over(each.pixels, values / most) for values in each.maps)]
+        pictures = [_grey_or_colour(each.pixels), *(overlay(each.pixels, values / most) for values in each.maps)]
         for axis, picture, name in zip(row, pictures, names, strict=False):
             axis.imshow(picture, interpolation="nearest" if len(picture) < 64 else None)
             axis.set_title(printable(name), fontsize=8)
@@ -51,8 +51,11 @@ def class_titles(found: Explained, first: str) -> list[str]:
     return [first[-34:], *(f"{spoken(name)[:26]} {share:.0%}" for name, share in pairs)]
 
 
-def _over(pixels: np.ndarray, values: np.ndarray) -> Any:
-    """The image in grey, with red where values from -1 to 1 are positive and blue where they are negative."""
+def overlay(pixels: np.ndarray, values: np.ndarray) -> Any:
+    """The image in grey, with red where values from -1 to 1 are positive and blue where they are negative.
+
+    The result is from 0 to 1, with three channels.
+    """
     grey = np.repeat(_grey_or_colour(pixels).mean(2, keepdims=True), 3, axis=2)
     colour = colormaps["RdBu_r"](0.5 + 0.5 * values)[..., :3]
     strength = STRENGTH * np.abs(values)[..., None] ** 0.7
