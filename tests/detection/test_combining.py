@@ -15,8 +15,9 @@ from resnetlab.detection import detect as module
 from resnetlab.detection.detect import Predicted, adjacent_scales, detect, suppressed, vote
 from resnetlab.detection.images import Images
 from resnetlab.detection.network import FasterRCNN
-from resnetlab.detection.options import DetectorOptions
+from resnetlab.detection.options import DetectorOptions, parse_options
 from resnetlab.detection.proposals import Proposals
+from resnetlab.errors import ResnetlabError
 
 Make = Callable[..., FasterRCNN]
 Show = Callable[..., Images]
@@ -337,3 +338,9 @@ def test_scores_and_boxes_of_several_detectors_are_averaged(make: Make, show: Sh
     count = len(found[0])
     assert 0 < count < len(found[1])  # the least score is the first one's
     assert torch.allclose(found[0].scores, found[1].scores[:count], atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["scales=64,100000", "test_proposals=" + "9" * 300, "anchor_offset=nan", "nms=inf"])
+def test_options_of_impossible_size(text: str) -> None:
+    with pytest.raises(ResnetlabError, match=text.split("=")[0]):
+        DetectorOptions(**parse_options((text,)))

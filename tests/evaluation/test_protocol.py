@@ -177,6 +177,9 @@ def test_protocols_in_words() -> None:
     assert "shorter sides 224, 256, 384, 480, 640," in protocol("dense", imagenet).about
     with pytest.raises(ResnetlabError, match="squares of 224 pixels"):
         protocol("dense", imagenet, (200,))
+    for side in (10**5, 10**300):
+        with pytest.raises(ResnetlabError, match="no side may have more than"):
+            protocol("dense", imagenet, (256, side))
     with pytest.raises(ResnetlabError, match="`scales` is for `protocol=dense`, not center"):
         protocol("center", imagenet, (256,))
 

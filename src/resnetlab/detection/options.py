@@ -13,6 +13,8 @@ from resnetlab.errors import ResnetlabError, near_matches
 Pooling = Literal["pool", "align"]
 Border = Literal["drop", "keep"]
 Refined = Literal["likeliest", "each-class"]
+LARGEST_NUMBER = 10**9
+LARGEST_SIDE = 16_384  # pixels
 ONLY_WITH = {"refined": "refine", "voting": "refine", "canonical": "scales"}
 """Options that take effect only with another one."""
 AT_TEST = ("test_proposals", "score", "nms", "detections", "refine", "refined", "voting", "scales", "canonical")
@@ -75,6 +77,11 @@ class DetectorOptions:
     """Side in pixels that a box should have: its two scales are those around it (SPP-net, NoC; left open)."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            numbers = [
+                each for each in (value if isinstance(value, tuple) else (value,)) if type(each) in (int, float)
+            ]
+            _require(self, name, all(abs(number) <= LARGEST_NUMBER for number in numbers), "a number of usual size")
         for name in ("anchors_sampled", "boxes_sampled", "train_candidates", "train_proposals", "test_candidates"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("test_proposals", "detections", "canonical"):
@@ -88,7 +95,9 @@ class DetectorOptions:
         for name in ("anchor_sizes", "anchor_ratios"):
             values = getattr(self, name)
             _require(self, name, bool(values) and min(values) > 0, "one number above 0 or several")
-        _require(self, "scales", all(side >= 32 for side in self.scales), "32 or more each")
+        _require(
+            self, "scales", all(32 <= side <= LARGEST_SIDE for side in self.scales), f"32 to {LARGEST_SIDE:,} each"
+        )
         _require(self, "scales", list(self.scales) == sorted(set(self.scales)), "in ascending order")
 
     def with_test(self, other: Mapping[str, Any]) -> "DetectorOptions":

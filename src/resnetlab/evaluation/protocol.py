@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnetlab.choices import ProtocolName
-from resnetlab.data.preprocessing import Fit, Preprocessing, Size
+from resnetlab.data.preprocessing import LONGEST_SIDE, Fit, Preprocessing, Size
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.views import SCALES, Scores, all_views, fully_convolutional, ten_crops
 from resnetlab.networks.resnet import ResNet
@@ -53,7 +53,7 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
     proportion to the crop (Section 3.4); a mean image is subtracted as its mean by channel, for sizes differ.
 
     Raises:
-        ResnetlabError: scales for a protocol that has none, or smaller than the network's crop.
+        ResnetlabError: scales for a protocol that has none, or smaller than the network's crop or impossibly large.
     """
     if scales and name != "dense":
         raise ResnetlabError(f"`scales` is for `protocol=dense`, not {name}")
@@ -68,6 +68,8 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
         raise ResnetlabError(
             f"`scales={min(scales)}`: the network sees squares of {min(fit.crop)} pixels; no side may be less"
         )
+    if max(scales) > LONGEST_SIDE:
+        raise ResnetlabError(f"`scales={str(max(scales))[:20]}`: no side may have more than {LONGEST_SIDE:,} pixels")
     height, width = (side / min(fit.crop) for side in fit.crop)
     covers = [(round(side * height), round(side * width)) for side in scales]
     sides = ", ".join(map(str, scales))
