@@ -144,8 +144,12 @@ def _run() -> None:
     )
     from resnetlab.cli.command import app
     from resnetlab.cli.common import complain
+    from resnetlab.cli.overview import print_overview
     from resnetlab.cli.renamed import renamed
 
+    if sys.argv[1:] in ([], ["-h"], ["--help"]):
+        print_overview()
+        return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)

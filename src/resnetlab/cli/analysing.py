@@ -41,6 +41,8 @@ def analyse(
     Several runs on the same data are compared, e.g. a plain and a residual network. Measurements are kept in the run
     folders and not repeated.
 
+    Example: resnetlab analyse runs/photos --only figure7
+
     Args:
         runs: Folders of finished runs.
         only: Some of figure7, gradients, lesions, refinement, landscape and overfit. Default: all of them.

@@ -29,6 +29,8 @@ OTHER_NAMES: dict[tuple[Any, str], dict[str, Any]] = {
 """Options whose names on the command line differ from those of the fields."""
 HELP = bool({"-h", "--help"} & set(sys.argv))
 """Whether texts are shown; tyro breaks their lines where the source does, so they are given to it on one line."""
+summaries: dict[str, str] = {}
+"""The first sentence about each command, by its name."""
 flags: dict[str, str] = {"fields": "set"}
 """Names in Python that are options of a command, to their names on the command line."""
 
@@ -44,6 +46,8 @@ def command(function: F | None = None, *, name: str | None = None) -> Any:
             continue
         said = {"help": texts[parameter.name]} if parameter.name in texts else {}
         _prepare(function.__annotations__, parameter.name, hints[parameter.name], said)
+    known = name or function.__name__.replace("_", "-")
+    summaries[known] = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
     app.command(name=name)(function) if name else app.command(function)
     return function
 

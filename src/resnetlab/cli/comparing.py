@@ -26,6 +26,8 @@ def compare(
 ) -> None:
     """Say whether one of two models is better, by a paired test on the same images.
 
+    Example: resnetlab compare runs/a runs/b
+
     Args:
         first: A model, or a folder that `resnetlab evaluate --out` wrote.
         second: Another one, of the same classes.

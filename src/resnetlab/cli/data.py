@@ -51,6 +51,8 @@ def check_data(
 
     Of images with boxes also how many objects have an anchor of the detector that overlaps them enough to learn.
 
+    Example: resnetlab check-data photos
+
     Args:
         source: A folder of images by class, a .csv of path and label, or a folder of tar shards. Of images with
             boxes, a Pascal VOC folder, or COCO's folder or .json file.
@@ -101,6 +103,8 @@ def pack(
     on_bad: OnBad | None = None,
 ) -> None:
     """Make a smaller copy of a data set for faster training. After an interruption, the same command continues.
+
+    Example: resnetlab pack photos --out packed --size 256
 
     Args:
         source: A folder of images by class, a .csv of path and label, or a folder of tar shards.

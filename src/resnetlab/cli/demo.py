@@ -21,6 +21,8 @@ def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"
     It takes some minutes without a GPU. Deeper plain networks get worse, deeper residual ones do not. Afterwards a
     page shows the curves, the paper's beside them, and what the layers do. Stopped, the same command continues.
 
+    Example: resnetlab demo
+
     Args:
         out: The folder of the runs.
         seeds: Runs per network; several show the spread.

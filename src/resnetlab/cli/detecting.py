@@ -43,6 +43,8 @@ def detect(
 ) -> None:
     """Find objects in images with a trained detector. `predict` does it with fewer options.
 
+    Example: resnetlab detect runs/cells images --out pictures
+
     Args:
         model: A run folder or a model file of detection.
         images: Image files, and folders that are searched at any depth.

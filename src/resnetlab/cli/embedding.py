@@ -28,6 +28,8 @@ def embed(
 ) -> None:
     """Write the features of images (the input of the last layer), an array (images, features), and their paths.
 
+    Example: resnetlab embed runs/photos images --out features.npz
+
     Args:
         model: A run folder, a model file, or weights of another library.
         images: Image files, and folders that are searched at any depth.

@@ -29,6 +29,8 @@ def ensemble_(
 ) -> None:
     """Average the scores of several models or protocols on the same images, without running the models.
 
+    Example: resnetlab ensemble a/scores.safetensors b/scores.safetensors
+
     Args:
         scores: At least two folders that `resnetlab evaluate --out` wrote, or their scores.safetensors.
         choose: Try all ensembles of this size and show the best, selected on these same images.

@@ -73,6 +73,8 @@ def evaluate(
 ) -> None:
     """Test a network under one of the paper's protocols, or a detector, with the preprocessing of its model file.
 
+    Example: resnetlab evaluate runs/photos --out evaluation
+
     Args:
         model: A run folder, a model file, weights of another library, or an ONNX file of `resnetlab export`.
         protocol: center: one centre crop; ten-crop: four corners and centre, also mirrored; dense: the whole image at

@@ -20,6 +20,8 @@ def networks(
 ) -> None:
     """List the networks of the paper, or print the layer table of one in the style of Table 1.
 
+    Example: resnetlab networks resnet50
+
     Args:
         name: A network, e.g. resnet50, resnet34-A or cifar_resnet110. Default: list all.
         image_size: Side of the image in pixels. Default: the paper's.

@@ -61,6 +61,8 @@ def predict_(
 ) -> None:
     """Print the most likely classes of images, or the objects in them, with the preprocessing of the model file.
 
+    Example: resnetlab predict runs/photos new --unsure 0.6
+
     Args:
         model: A run folder, a model file, weights of another library, or an ONNX file from `resnetlab export`.
         images: Image files, and folders that are searched at any depth.

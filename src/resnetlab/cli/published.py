@@ -19,6 +19,8 @@ def weights(
 
     Every command that takes a model takes their names, and downloads them if need be.
 
+    Example: resnetlab weights resnet18
+
     Args:
         names: Weights to download, e.g. resnet50 or timm/resnet50.a1_in1k. Default: list those of torchvision.
     """

@@ -16,6 +16,8 @@ def recipes(
 ) -> None:
     """List the training recipes, or print every field of one.
 
+    Example: resnetlab recipes finetune
+
     Args:
         name: A recipe, e.g. finetune. Default: list all.
     """

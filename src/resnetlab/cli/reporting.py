@@ -27,7 +27,9 @@ def report(
 ) -> None:
     """Write one page of records and runs, to look at in a browser: curves, tables, mistakes, the paper beside them.
 
-    The page is one file. It needs no server and no network. Example: resnetlab report runs --out report
+    The page is one file. It needs no server and no network.
+
+    Example: resnetlab report runs --out report
 
     Args:
         places: Run folders, records (.json) of `reproduce` and `analyse`, or folders of them.

@@ -21,6 +21,8 @@ def reproduce(
     Finished runs in OUT are not repeated; interrupted ones continue. Tables 2 to 5 and Figure 4 share their runs.
     With several processes, use torchrun.
 
+    Example: resnetlab reproduce figure6 --seeds 5
+
     Args:
         name: figure1, figure4, figure6, figure7, table1, ..., table12 (7 to 12: detection); options compares shortcut
             options A, B and C on small images; cost measures time against multiply-adds; gradients, lesions,

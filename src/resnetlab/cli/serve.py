@@ -67,7 +67,9 @@ def serve(
     """Serve a model for classification: a page to drop photographs on, and POST /predict for programs.
 
     The answers are those of `resnetlab predict`. Only this machine can reach the server, unless --host says more.
-    Ctrl-C ends it. Example: resnetlab serve runs/photos
+    Ctrl-C ends it.
+
+    Example: resnetlab serve runs/photos
 
     Args:
         model: A run folder, a model file, weights of another library, or an ONNX file of `resnetlab export`.

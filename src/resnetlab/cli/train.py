@@ -87,6 +87,8 @@ def train(
 
     On image files of your own and without a network, it is ResNet-18 from torchvision's weights, fine-tuned.
 
+    Example: resnetlab train photos --out runs/photos
+
     Args:
         folder: The data, as in --data.
         data: What it is trained on.

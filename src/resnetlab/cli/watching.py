@@ -39,6 +39,8 @@ def watch(
 
     It ends when none of them is being trained any more. Ctrl-C ends the watching, not the training.
 
+    Example: resnetlab watch runs/photos
+
     Args:
         places: Run folders, or folders of them; of several the newest are shown.
         every: Seconds between two looks.

@@ -37,6 +37,8 @@ def import_(
     Reads checkpoints of torchvision, timm, transformers and CIFAR repositories (.pth, .th, .bin, .safetensors) and
     the authors' Caffe release (.caffemodel). Options are only needed for information that the file does not have.
 
+    Example: resnetlab import resnet50.pth --out resnet50.safetensors
+
     Args:
         file: A file of weights, or a folder from a hub with config.json and weights.
         out: The model file. Default: the name of FILE with .safetensors, in the current folder.
@@ -88,6 +90,8 @@ def export(
     int8: Path | None = None,
 ) -> None:
     """Write a model for other programs: torchvision, timm, ONNX or torch.export.
+
+    Example: resnetlab export runs/photos --to onnx
 
     Args:
         model: A run folder, a model file, or weights of another library.
