@@ -2,18 +2,24 @@
 
 `python -m benchmarks.pages`. In a document, the lines between `<!-- RECORD WHAT -->` and `<!-- end -->` come from a
 record in results/, e.g. `<!-- why-digits/lesions.json claims -->`: WHAT is `sentences`, `claims`, or a table's title.
+Those after `<!-- overview -->` and `<!-- speeds -->` come from the records of experiments, and of benchmarks.
 """
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from resnetlab.experiments.earlier import read_record
-from resnetlab.report.record import Record
+from resnetlab.experiments.overview import HEADER, NONE, overview
+from resnetlab.report.record import Record, Table
 from resnetlab.report.writing import write_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 FILLED = re.compile(r"<!-- (\S+\.json) (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+MADE = re.compile(r"<!-- (overview|speeds) -->\n.*?<!-- end -->", re.DOTALL)
 CLAIMS = "Claims and measurements"
 
 
@@ -22,11 +28,16 @@ def main() -> None:
     for path in sorted(RESULTS.glob("*/*.json")):
         for written in write_page(read_record(path), path.parent):
             print(written.relative_to(ROOT))
-    for path in sorted((ROOT / "docs").glob("*.md")):
+    for path in documents():
         text = path.read_text()
         if (new := filled(text)) != text:
             path.write_text(new)
             print(path.relative_to(ROOT))
+
+
+def documents() -> list[Path]:
+    """The documents with numbers from records."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def filled(text: str) -> str:
@@ -36,7 +47,83 @@ def filled(text: str) -> str:
         record = read_record(RESULTS / match[1])
         return f"<!-- {match[1]} {match[2]} -->\n{_part(record, match[2]).strip()}\n<!-- end -->"
 
+    tables = {"overview": overview_table, "speeds": speeds}
+    text = MADE.sub(lambda match: f"<!-- {match[1]} -->\n{tables[match[1]]().markdown().strip()}\n<!-- end -->", text)
     return FILLED.sub(made, text)
+
+
+def overview_table() -> Table:
+    """Our number beside the paper's, where it has one, with a link to the page of each record."""
+    records = {str(path.relative_to(ROOT)): read_record(path) for path in sorted(RESULTS.glob("*/*.json"))}
+    rows = []
+    for row in overview(records, {}).rows:
+        title, state, here, paper, difference = row.cells
+        if row.anchor and paper != NONE:
+            page = Path(row.anchor).with_suffix(".md").as_posix()
+            rows.append((f"[{title}]({page})", state.removeprefix("run: "), here, paper, difference))
+    return Table((*HEADER[:1], "run", *HEADER[2:]), tuple(rows))
+
+
+def speeds() -> Table:
+    """How many times faster something is than a named peer in the same run."""
+    rows = []
+    for name, what, peer, number in SPEEDS:
+        record = json.loads((RESULTS / name).read_text())
+        where = f"[{record['environment']['device']}](results/{Path(name).with_suffix('.md')})"
+        rows.append((what, peer, f"{number(record):.1f}", where))
+    return Table(("work", "peer", "times as fast", "measured on"), tuple(rows))
+
+
+SPEEDS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
+    (
+        "training-gpu.json",
+        "training ResNet-20 on images of 32x32, bfloat16",
+        "a usual PyTorch loop in float32",
+        lambda record: record["trainers"]["bfloat16, compiled, captured"]["ratio_whole_run"],
+    ),
+    (
+        "training-gpu.json",
+        "the same, four runs at a time",
+        "a usual PyTorch loop in float32",
+        lambda record: record["trainers"]["bfloat16, compiled, captured, 4 at a time"]["ratio_whole_run"],
+    ),
+    (
+        "training-cpu.json",
+        "the same on a processor, bfloat16",
+        "a usual PyTorch loop in float32",
+        lambda record: record["trainers"]["bfloat16, compiled"]["ratio_whole_run"],
+    ),
+    (
+        "input-pipeline-cpu.json",
+        "photographs to training batches",
+        "torchvision with Pillow",
+        lambda record: record["speed"]["random area (modern)"]["ratio"],
+    ),
+    (
+        "inference-cpu.json",
+        "ResNet-50, from pixels to logits, by default",
+        "torchvision's network",
+        lambda record: record["speed"]["torch, bfloat16 (the default)"]["ratio"],
+    ),
+    (
+        "inference-cpu.json",
+        "the same in 8 bits by OpenVINO",
+        "torchvision's network",
+        lambda record: record["speed"]["openvino, int8"]["ratio"],
+    ),
+    (
+        "protocols-cpu.json",
+        "ResNet-50 by ten crops",
+        "view by view",
+        lambda record: record["protocols"][0]["ratio"],
+    ),
+    (
+        "serving-cpu.json",
+        "requests to a server of ResNet-18, float32",
+        "a FastAPI handler of torchvision's network",
+        lambda record: record["ratio"],
+    ),
+)
 
 
 def _part(record: Record, what: str) -> str:

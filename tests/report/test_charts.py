@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.report.charts import MOST_POINTS, chart, thinned
+from resnetlab.report.figures import rendered
 from resnetlab.report.record import Bar, Figure, Line, Panel
 from tests.report.pages import figure
 
@@ -69,3 +70,12 @@ def test_what_is_not_made_of_curves_stays_a_picture() -> None:
         Panel("", "x", "y"),
     ):
         assert chart(Figure("", (panel,))) is None
+
+
+def test_names_in_pictures_are_no_formulas() -> None:
+    line = Line((1.0, 2.0), (1e-9, 1e3), "$a_b$")
+    drawn = rendered(Figure("50 $ and $x^2$", (Panel("", "x", "y", (line,), log=True),)), "svg").decode()
+    assert ">$a_b$<" in drawn
+    assert "50 $ and $x^2$" in drawn
+    assert "mathdefault" not in drawn
+    assert ">1e−0" in drawn

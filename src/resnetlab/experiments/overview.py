@@ -1,5 +1,6 @@
 """Which tables and figures were made: our number beside the paper's, or the command and the time that it takes."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ HEADER = ("table or figure", "state", "here", "in the paper", "difference")
 SECONDS = 0.1  # of measurement per network
 LEADING = ("figure6", "figure1")
 NONE = "–"
+LONGEST = 160  # letters of a finding
 
 
 def missing(records: Iterable[Record]) -> list[Entry]:
@@ -136,21 +138,31 @@ def _not_run(expected: str) -> str:
 
 
 def _state(entry: Entry, record: Record) -> tuple[str, str, str, str]:
-    """How it was run, our best number, the paper's for that network, and their difference."""
+    """How it was run, our best number or what was found, the paper's for that network, and their difference."""
     runs = runs_of(record)
     if not runs:
-        return "made", " ".join(record.sentences[:1]) or NONE, NONE, NONE
+        return "made", _finding(record), NONE, NONE
+    networks, seeds = len({run.architecture for run in runs}), len({run.seed for run in runs})
+    state = f"run: {runs[0].data}, {_counted(networks, 'network')}, {_counted(seeds, 'seed')}"
+    if record.data or any(run.measured for run in runs):
+        return state, _finding(record), NONE, NONE
     best = _best(runs)
     errors = [tested_error(run) for run in best]
     metric, architecture = best[0].metric, best[0].architecture
     here = f"{architecture.title}: {mean_and_spread(errors)} {metric.unit} test {metric.name}".replace("  ", " ")
-    networks, seeds = len({run.architecture for run in runs}), len({run.seed for run in runs})
-    state = f"run: {runs[0].data}, {_counted(networks, 'network')}, {_counted(seeds, 'seed')}"
     printed = _printed(entry, architecture)
     if printed is None or printed.top1_error is None:
         return state, here, NONE, NONE
     theirs = printed.top1_error if printed.mean is None else printed.mean
     return state, here, f"{theirs:.2f} % ({printed.protocol})", _difference(errors, theirs, beside_paper(runs))
+
+
+def _finding(record: Record) -> str:
+    """What a study found, in short: how many claims hold, or its first sentence up to the numbers."""
+    sentences = " ".join(record.sentences)
+    if held := re.search(r"\d+ of \d+ claims hold[^.]*", sentences):
+        return held[0]
+    return re.split(r"[:;]|\. ", sentences)[0][:LONGEST] or NONE
 
 
 def _best(runs: Sequence[FinishedRun]) -> list[FinishedRun]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from resnetlab.data.class_names import spoken
@@ -20,6 +20,7 @@ from resnetlab.inference.explain import explain
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
 from resnetlab.report.explanations import draw_explanations
+from resnetlab.report.figures import PLAIN
 
 TABLES = "metrics.json", "per_class.csv", "predictions.csv"
 FILES = (*TABLES, SCORES, "confusion.png", "mistakes.png", "explained.png", "reliability.png")
@@ -81,6 +82,7 @@ def write_evaluation(
     draw_reliability(answers, folder / "reliability.png", str(about.get("title", "")), uncalibrated)
 
 
+@rc_context(PLAIN)
 def draw_reliability(answers: Answers, path: Path, title: str = "", before: Answers | None = None) -> None:
     """Draw accuracy over confidence (a reliability diagram), with the number of images of each range below.
 
@@ -109,6 +111,7 @@ def draw_reliability(answers: Answers, path: Path, title: str = "", before: Answ
     _save(figure, path)
 
 
+@rc_context(PLAIN)
 def draw_confusion(answers: Answers, path: Path, title: str = "") -> None:
     """Draw the confusion matrix: colours are shares of the row's images, numbers are images.
 
@@ -140,6 +143,7 @@ def draw_confusion(answers: Answers, path: Path, title: str = "") -> None:
     _save(figure, path)
 
 
+@rc_context(PLAIN)
 def draw_mistakes(answers: Answers, names: Sequence[str], pixels: Callable[[int], np.ndarray], path: Path) -> None:
     """Draw the wrongly classified images with the most confident predictions, as the network sees them."""
     wrong = answers.confident_mistakes(MISTAKES)

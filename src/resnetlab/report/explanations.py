@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rcParams
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from resnetlab.data.class_names import spoken
 from resnetlab.errors import printable
 from resnetlab.files import replacing
 from resnetlab.inference.explain import Explained
+from resnetlab.report.figures import PLAIN
 
-rcParams["text.parse_math"] = False  # names of classes and files are no formulas
 warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn
 
 STRENGTH = 0.75  # of the colours where a map has its largest value
 SIDE = 2.4  # inches
 
 
+@rc_context(PLAIN)
 def draw_explanations(
     found: Sequence[Explained], titles: Sequence[Sequence[str]], path: Path, about: str = ""
 ) -> None:

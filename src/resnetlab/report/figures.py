@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator, MultipleLocator
 
 from resnetlab.files import replacing
 from resnetlab.report.record import Figure, Line, Panel
@@ -43,8 +43,9 @@ LETTERS_PER_INCH = 13  # of a title
 FEW = 20.0  # percent; axes up to here have a tick every 5
 
 
-SETTINGS: dict[Any, Any] = {"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}
-SETTINGS |= {"text.parse_math": False}  # names of classes and files are no formulas
+PLAIN: dict[Any, Any] = {"text.parse_math": False}
+"""For pictures with names of classes and files, which are no formulas."""
+SETTINGS = PLAIN | {"font.family": FONT, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "resnetlab"}
 
 
 def draw(figure: Figure, path: Path) -> None:
@@ -124,6 +125,8 @@ def _panel(axis: Axes, panel: Panel, named: bool) -> list[Artist]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.log:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(LogFormatter())  # the usual one writes formulas
+        axis.yaxis.set_minor_formatter(LogFormatter())
         if panel.bottom is not None or panel.top is not None:
             axis.set_ylim(panel.bottom, panel.top)
         return handles
