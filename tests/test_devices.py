@@ -12,6 +12,7 @@ from resnetlab.data.named import DataSource
 from resnetlab.devices import has_fast_bfloat16, widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
+from resnetlab.runs import settings
 from resnetlab.runs.folder import read_curve
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings, choose_device
@@ -56,3 +57,14 @@ def test_a_run_on_apples_gpu_is_that_on_the_processor(tiny: Dataset, tmp_path: P
         list(run(spec, tmp_path / name, Settings(device=name), tiny))  # type: ignore[arg-type]
     expected, found = (read_curve(tmp_path / name)[-1] for name in ("cpu", "mps"))
     assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-2)
+
+
+def test_the_load_of_others_is_without_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings.os, "getloadavg", lambda: (2.0, 0.0, 0.0))
+    monkeypatch.setattr(settings, "STARTED", settings.time.monotonic() - 600)
+    for spent, others in ((1200.0, 0.0), (600.0, 1.0), (0.0, 2.0), (1e6, 0.0)):
+        monkeypatch.setattr(settings.os, "times", lambda spent=spent: (spent / 2, 0.0, spent / 2, 0.0, 600.0))
+        assert settings.others_busy() == pytest.approx(others, abs=0.01)
+    monkeypatch.setattr(settings, "STARTED", settings.time.monotonic() - 6)  # a tenth of what the average remembers
+    monkeypatch.setattr(settings.os, "times", lambda: (12.0, 0.0, 0.0, 0.0, 6.0))
+    assert settings.others_busy() == pytest.approx(2 - 2 * (1 - 2.718**-0.1), abs=0.02)

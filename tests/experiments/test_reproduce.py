@@ -153,7 +153,7 @@ def test_a_study_of_networks_that_two_processes_trained(tmp_path: Path) -> None:
 
 def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     monkeypatch.setattr(plan, "SECONDS", 0.01)
-    monkeypatch.setattr(plan.os, "getloadavg", lambda: (0.5, 0.0, 0.0))
+    monkeypatch.setattr(plan, "others_busy", lambda: 0.0)
     words = ("--networks", "resnet18-B", "plain18", "--narrow", "8", "--image-size", "32")
     assert command("reproduce", "table3", "--scale", "full", "--dry-run", *words) == 0
     text = capsys.readouterr().out
@@ -162,7 +162,7 @@ def test_plans(command: Command, capsys: Captured, monkeypatch: pytest.MonkeyPat
     assert "1,281,167 training and 50,000 test images" in text
     assert "without reading of files" in text
     assert "WARNING" not in text
-    monkeypatch.setattr(plan.os, "getloadavg", lambda: (3.0, 0.0, 0.0))
+    monkeypatch.setattr(plan, "others_busy", lambda: 2.0)
     assert command("reproduce", "figure6", "--dry-run", "--networks", "cifar_plain8") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "128,000" in text

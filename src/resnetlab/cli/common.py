@@ -125,12 +125,12 @@ def provenance(device: "DeviceName") -> dict[str, object]:
     return {"command": shlex.join(["resnetlab", *sys.argv[1:]]), **environment(choose_device(device))}
 
 
-def show_record(record: "Record", folder: Path) -> None:
-    """Write a record, its page and its pictures, and print its tables and sentences."""
+def show_record(record: "Record", folder: Path, *, tables: bool = True) -> None:
+    """Write a record, its page and its pictures, and print its sentences and `tables`."""
     from resnetlab.report.writing import write_record
 
     written = write_record(record, folder)
-    for table in record.tables:
+    for table in record.tables if tables else ():
         print_table(table)
     console.print(" ".join(record.sentences), highlight=False, markup=False)
     first, *others = [path.suffix for path in written if path.stem == record.name]

@@ -49,7 +49,7 @@ def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"
     folders = [out / name for name in entry.specs(entry.settled(options)) if name.endswith("seed0")]
     for name in INSIDE:
         record = analyse(inspections()[name], folders, options, listener)
-        show_record(replace(record, provenance=here), out / f"{EXPERIMENT}-inside")
+        show_record(replace(record, provenance=here), out / f"{EXPERIMENT}-inside", tables=False)
     written = write_page_of((out,), page, evaluate=True, estimate=True)
     if browser and has_browser() and webbrowser.open(written.resolve().as_uri()):
         say("The page is open in your browser.")

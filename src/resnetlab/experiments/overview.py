@@ -92,18 +92,22 @@ class Expected:
         self._load = cache(lambda data, resident: DataSource(data).load(resident))
 
     def __call__(self, entry: Entry) -> str:
-        """In words; empty for what cannot be estimated: studies, and data that is not there."""
+        """In words; empty for what cannot be estimated."""
+        found = self.minutes(entry)
+        if found is None:
+            return ""
+        length = f"{max(1, round(found))} min" if found < 90 else f"{found / 60:.0f} h"
+        return f"about {length} on this machine"
+
+    def minutes(self, entry: Entry) -> float | None:
+        """The minutes that an entry takes; None for studies without runs, and where data or packages are missing."""
         inner = entry.experiment if isinstance(entry, Joined) else entry
         if not isinstance(inner, Experiment):
-            return ""
+            return None
         try:
-            hours = self._of(inner)
-        except ResnetlabError:  # a package or data is missing
-            return ""
-        minutes = max(1, round(60 * hours))
-        return (
-            f"about {minutes} min on this machine" if minutes < 90 else f"about {minutes / 60:.0f} h on this machine"
-        )
+            return 60 * self._of(inner)
+        except ResnetlabError:
+            return None
 
     def _of(self, experiment: Experiment) -> float:
         options = experiment.settled(self.options)

@@ -16,6 +16,7 @@ from resnetlab.evaluation.protocol import CROP, RELATIVE_COST
 from resnetlab.networks.architecture import Architecture, check_image_size
 from resnetlab.networks.measure import parameter_count
 from resnetlab.report.record import Table
+from resnetlab.runs.settings import others_busy
 from resnetlab.runs.spec import RunSpec
 from resnetlab.tasks.task import Task
 from resnetlab.training import named_recipes
@@ -73,11 +74,11 @@ def plan(
     device: torch.device,
     dataset: Dataset | None,
     watch: Callable[[Sequence[RunSpec]], Iterable[RunSpec]] = iter,
-    measured_for: float = SECONDS,
+    measured_for: float | None = None,
 ) -> list[Planned]:
     """Estimate each run alone with torch's threads on this device, including the reading of files if they exist.
 
-    `measured_for` are the seconds of measurement per network.
+    `measured_for` are the seconds of measurement per network, by default `SECONDS`.
     """
     first = next(iter(specs.values()))
     shape = dataset.image_shape if dataset is not None else None
@@ -85,7 +86,7 @@ def plan(
     reading = 0.0 if dataset is None or dataset.resident else _reading(first, dataset, device)
     distinct = list({(spec.architecture, spec.task): spec for spec in specs.values()}.values())
     seconds = {
-        (spec.architecture, spec.task): _measure(spec, numbers, size, device, measured_for)
+        (spec.architecture, spec.task): _measure(spec, numbers, size, device, measured_for or SECONDS)
         for spec in watch(distinct)
     }
     shown = labels(specs)
@@ -150,7 +151,7 @@ def _warning(device: torch.device) -> str:
     """A warning if other programs were busy, which makes the estimates unreliable."""
     if device.type != "cpu" or not hasattr(os, "getloadavg"):
         return ""
-    others, cores = max(0.0, os.getloadavg()[0] - 1), os.cpu_count() or 1  # 1 is the measurement itself
+    others, cores = others_busy(), os.cpu_count() or 1
     if others < BUSY:
         return ""
     return (
@@ -217,11 +218,11 @@ def _reading(spec: RunSpec, dataset: Dataset, device: torch.device) -> float:
         stream.close()
 
 
-def _seconds(call: Callable[[], object], device: torch.device, measured_for: float = SECONDS) -> float:
+def _seconds(call: Callable[[], object], device: torch.device, measured_for: float | None = None) -> float:
     """The shortest time of a call after a warm-up call; other programs slow down some of them."""
     call()
     taken: list[float] = []
-    while not taken or sum(taken) < measured_for:
+    while not taken or sum(taken) < (measured_for or SECONDS):
         begun = _now(device)
         call()
         taken.append(_now(device) - begun)

@@ -1,8 +1,10 @@
 """How a run is executed: device, threads, compilation. Results are the same up to rounding."""
 
+import math
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +16,8 @@ from resnetlab.training.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
+STARTED = time.monotonic()
+LOAD_SECONDS = 60.0
 WITHOUT_RECOMPUTING = 250  # layers; activations of deeper networks take gigabytes
 WORTH_COMPILING = 1500  # steps; on a CPU, compiling a CIFAR network takes the time that about 800 steps save
 
@@ -94,6 +98,13 @@ def why_not_captured(recipe: Recipe, processes: int) -> str:
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
+def others_busy() -> float:
+    """The cores that other processes kept busy in the last minute: the load without this process and its children."""
+    elapsed, spent = time.monotonic() - STARTED, sum(os.times()[:4])
+    own = spent / max(elapsed, 1.0) * -math.expm1(-elapsed / LOAD_SECONDS)  # as the load average forgets
+    return max(0.0, os.getloadavg()[0] - own)
+
+
 def crowded(settings: Settings) -> str:
     """A warning if other processes keep the cores busy, which slows threads that wait for each other."""
     import torch
@@ -101,7 +112,7 @@ def crowded(settings: Settings) -> str:
     cores = os.cpu_count() or 1
     if not hasattr(os, "getloadavg") or settings.device == "cuda" or torch.cuda.is_available():
         return ""
-    busy, threads = os.getloadavg()[0], settings.threads or torch.get_num_threads()
+    busy, threads = others_busy(), settings.threads or torch.get_num_threads()
     if threads == 1 or busy + threads < 1.5 * cores:
         return ""
     return (
