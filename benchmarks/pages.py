@@ -2,7 +2,7 @@
 
 `python -m benchmarks.pages`. In a document, the lines between `<!-- RECORD WHAT -->` and `<!-- end -->` come from a
 record in results/, e.g. `<!-- why-digits/lesions.json claims -->`: WHAT is `sentences`, `claims`, or a table's title.
-Those after `<!-- overview -->` and `<!-- speeds -->` come from the records of experiments, and of benchmarks.
+Those after `<!-- overview -->`, `<!-- speeds -->` and `<!-- catalogue -->` come from all records.
 """
 
 import json
@@ -11,15 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resnetlab.experiments.catalogue import ENTRIES
 from resnetlab.experiments.earlier import read_record
+from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.overview import HEADER, NONE, overview
+from resnetlab.experiments.study import Joined
 from resnetlab.report.record import Record, Table
 from resnetlab.report.writing import write_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 FILLED = re.compile(r"<!-- (\S+\.json) (.+?) -->\n.*?<!-- end -->", re.DOTALL)
-MADE = re.compile(r"<!-- (overview|speeds) -->\n.*?<!-- end -->", re.DOTALL)
+MADE = re.compile(r"<!-- (overview|speeds|catalogue) -->\n.*?<!-- end -->", re.DOTALL)
 CLAIMS = "Claims and measurements"
 
 
@@ -47,7 +50,7 @@ def filled(text: str) -> str:
         record = read_record(RESULTS / match[1])
         return f"<!-- {match[1]} {match[2]} -->\n{_part(record, match[2]).strip()}\n<!-- end -->"
 
-    tables = {"overview": overview_table, "speeds": speeds}
+    tables = {"overview": overview_table, "speeds": speeds, "catalogue": catalogue}
     text = MADE.sub(lambda match: f"<!-- {match[1]} -->\n{tables[match[1]]().markdown().strip()}\n<!-- end -->", text)
     return FILLED.sub(made, text)
 
@@ -62,6 +65,22 @@ def overview_table() -> Table:
             page = Path(row.anchor).with_suffix(".md").as_posix()
             rows.append((f"[{title}]({page})", state.removeprefix("run: "), here, paper, difference))
     return Table((*HEADER[:1], "run", *HEADER[2:]), tuple(rows))
+
+
+def catalogue() -> Table:
+    """What can be reproduced, the time at the smallest scale, and what came out, with links to the records' pages."""
+    minutes = json.loads((RESULTS / "durations-cpu.json").read_text())["minutes"]
+    records = {path: read_record(path) for path in sorted(RESULTS.glob("*/*.json"))}
+    rows = []
+    for entry in ENTRIES:
+        made = [path for path, record in records.items() if record.name == entry.name]
+        places = [path.relative_to(ROOT).with_suffix(".md").as_posix() for path in made]
+        links = ", ".join(f"[{Path(place).parent.name}](../{place})" for place in places)
+        inner = entry.experiment if isinstance(entry, Joined) else entry
+        scales = ", ".join(inner.scales) if isinstance(inner, Experiment) else "computed or measured"
+        time = f"{max(1, round(minutes[entry.name]))}" if entry.name in minutes else "–"
+        rows.append((f"`resnetlab reproduce {entry.name}`", entry.title, scales, time, links or "–"))
+    return Table(("command", "what it shows", "scales", "minutes", "what came out"), tuple(rows))
 
 
 def speeds() -> Table:

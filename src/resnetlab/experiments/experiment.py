@@ -260,7 +260,7 @@ class Experiment:
         return "ten-crop" if self.protocol == "dense" and crop_size < LEAST_FOR_DENSE else self.protocol
 
     def network(self, name: str, narrow: int | None = None, usually: int = 1) -> Architecture:
-        """One of its networks by name; the prefix cifar_ is optional.
+        """One of its networks by name; the prefix `cifar_` is optional.
 
         Raises:
             ResnetlabError: unknown, or of the other kind.
