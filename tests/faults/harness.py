@@ -31,7 +31,8 @@ PRELOADED = (
     "resnetlab.detection.model", "resnetlab.experiments.catalogue", "resnetlab.experiments.earlier",
     "resnetlab.inference.engines", "resnetlab.inference.explain", "resnetlab.inference.predict",
     "resnetlab.models.caffe", "resnetlab.models.exporting", "resnetlab.report.evaluation_files",
-    "resnetlab.report.figures",
+    "resnetlab.report.figures", "resnetlab.cli.reporting", "resnetlab.cli.listing", "resnetlab.cli.watching",
+    "resnetlab.experiments.sections", "resnetlab.report.webpage",
 )  # fmt: skip
 
 

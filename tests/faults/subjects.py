@@ -439,6 +439,17 @@ SUBJECTS = (
         weight=2,
     ),
     Subject(
+        "runs that are shown",
+        "finished",
+        ("run/*.json*", "run/*.png", "run/evaluation/*"),
+        (
+            command("report", "run", "--no-estimate", "--no-evaluate", "--out", "page"),
+            command("runs", "run"),
+            command("watch", "run"),
+        ),
+        names=("run",),
+    ),
+    Subject(
         "boxes of VOC",
         "voc",
         ("voc/*/*.xml", "voc/ImageSets/Main/*"),

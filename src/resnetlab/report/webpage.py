@@ -9,14 +9,13 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from PIL import Image
 
+from resnetlab.data.preprocessing import read_image
 from resnetlab.files import replacing
 from resnetlab.report.charts import chart
 from resnetlab.report.figures import rendered
@@ -36,20 +35,17 @@ class Picture:
     caption: str
     file: Path
 
-    @property
-    def source(self) -> str:
-        """The picture as a data URL, no wider than the page."""
-        buffer = io.BytesIO()
-        with Image.open(self.file) as image:
-            image.thumbnail((WIDEST, 8 * WIDEST))
-            image.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
-        return _data_url("image/webp", buffer.getvalue())
+    def encoded(self) -> dict[str, Any]:
+        """The picture as a data URL, no wider than the page, with its width and height in pixels.
 
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        with Image.open(self.file) as image:
-            return image.size
+        Raises:
+            ResnetlabError: the file cannot be read as an image.
+        """
+        image, buffer = read_image(self.file).convert("RGB"), io.BytesIO()
+        image.thumbnail((WIDEST, 8 * WIDEST))
+        image.save(buffer, "WEBP", quality=QUALITY)
+        url = _data_url("image/webp", buffer.getvalue())
+        return {"source": url, "width": image.width, "height": image.height}
 
 
 @dataclass(frozen=True)
