@@ -50,6 +50,7 @@ def test_runs_and_in_what_they_differ(command: Command, runs: Path, capsys: Capt
 def test_runs_that_fit(command: Command, runs: Path, capsys: Captured) -> None:
     for words, expected in (
         (("lr=0.02",), {"b"}),
+        (("lr=2e-2", "weight_decay=1e-4"), {"b"}),
         (("recipe.learning_rate=0.02", "plain"), {"b"}),
         (("resnet-8",), {"a"}),
         (("cifar_plain8",), {"b"}),
@@ -76,11 +77,33 @@ def test_order(command: Command, runs: Path, capsys: Captured, order: str, first
     assert shown.index(f"runs/{first}" if first else names[0]) < shown.index(names[1] if not first else "runs/deep")
 
 
-def test_a_damaged_run_is_named(command: Command, runs: Path, capsys: Captured) -> None:
-    config = runs / "a" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"network": {}}))
-    assert command("runs") == 2
-    assert str(config) in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"network": {}}'),
+        ("log.jsonl", '{"event": "report", "step": 5, "time": "x"}\n'),
+        ("log.jsonl", '{"event": "report", "step": null}\n'),
+        ("result.json", "{"),
+    ],
+)
+def test_a_damaged_run_is_named(command: Command, runs: Path, capsys: Captured, name: str, content: str) -> None:
+    """Alone it is refused; among others it is left out."""
+    damaged = runs / "a" / name
+    damaged.write_text(content)
+    for words in (("runs",), ("watch",), ("report", "--no-estimate", "--out", "page")):
+        assert command(words[0], "runs/a", *words[1:]) == 2
+        assert str(damaged) in capsys.readouterr().err
+    assert command("runs") == 0
+    shown = capsys.readouterr()
+    assert str(damaged) in shown.err
+    assert "runs/deep/b" in shown.out
+    assert command("watch") == 0
+
+
+def test_a_command_that_cannot_be_parsed(command: Command, runs: Path) -> None:
+    (runs / "a" / "log.jsonl").write_text('{"event": "start", "command": "resnetlab train it\'s"}\n')
+    assert command("report", "runs", "--no-estimate", "--out", "page") == 0
+    assert "resnetlab train it" in Path("page/index.html").read_text()
 
 
 def test_watching_ends_with_the_training(command: Command, runs: Path, capsys: Captured) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.gathering import Gathered, gather
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.overview import Expected, lead, missing, overview
-from resnetlab.experiments.sections import of_run, page
+from resnetlab.experiments.sections import _classes, of_run, page
 from resnetlab.report.record import Record
 from resnetlab.report.writing import write_record
 from resnetlab.runs.finished import FinishedRun, finished_runs
@@ -51,6 +52,24 @@ def test_other_data_is_not_compared() -> None:
         "8.75 % (CIFAR-10 test, single view, with data augmentation)",
         "other data or length",
     )
+
+
+def test_the_table_of_ensembles_shows_the_ensemble() -> None:
+    made = Record("table5", "Table 5", ("All 6 together make 3.10 % top-5 error, the best of them alone 4.00 %.",))
+    made = replace(made, runs=(run("resnet50", 1.0, 20.0).to_json(),))
+    (row,) = [row for row in overview({"a": made}, {}).rows if row.anchor]
+    assert row.cells[2].startswith("All 6 together make 3.10 % top-5 error")
+    assert row.cells[3] == "3.57 % top-5 (ImageNet test, ensemble)"
+
+
+def test_the_worst_classes_of_a_table_that_is_cut(tmp_path: Path) -> None:
+    lines = ["class,images,predicted,right,precision,recall,f1", *(f"c{k},9,9,9,1.0,1.0,{k / 20}" for k in range(12))]
+    lines[3] = "c2,9"
+    lines[8] = "c7,9,9,0,0,0,5e-05"
+    (tmp_path / "per_class.csv").write_text("\n".join(lines))
+    (table,) = _classes(tmp_path)
+    assert [row[0] for row in table.rows[:3]] == ["c0", "c7", "c1"]
+    assert table.title == "The 10 worst of 11 classes"
 
 
 def test_every_entry_has_a_row_and_its_command() -> None:

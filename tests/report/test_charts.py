@@ -60,6 +60,11 @@ def test_json_has_no_nan_and_x_once_and_sorted() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_limits_that_are_no_numbers() -> None:
+    panel = Panel("", "x", "y", (Line((0.0, 1.0), (1.0, 2.0)),), right=math.inf, top=math.nan)
+    json.dumps(chart(Figure("", (panel,))), allow_nan=False)
+
+
 def test_what_is_not_made_of_curves_stays_a_picture() -> None:
     line = Line((0.0, 1.0), (1.0, 2.0))
     for panel in (

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from resnetlab.report.record import Figure, Line, Panel
 from resnetlab.report.webpage import SCRIPTS, STYLES, WEB, write_html
 from tests.report.pages import HOSTILE, page
 
@@ -143,6 +145,36 @@ def test_every_value_is_reached_by_keys_and_in_a_table(browser: Browser, written
     assert rows.nth(2).all_inner_texts()[0].split() == ["2", "45", "22.5"]
     settle(shown)
     shown.close()
+
+
+def test_keys_in_a_zoomed_chart(browser: Browser, written: Path) -> None:
+    """The values that are shown are those that are said, also where the move changes the part that is seen."""
+    shown = opened(browser, written)
+    plot, told = shown.locator(".plot").first, shown.locator("[aria-live]").first
+    for key in ("Home", "+", "+", "+", *["ArrowRight"] * 6):
+        plot.press(key)
+    assert told.inner_text().startswith("iteration 7: Some text, test 12.86;")
+    assert shown.locator(".series .value").first.inner_text() == "12.86"
+    assert shown.locator(".controls span").first.inner_text() == "at 7"
+    settle(shown)
+    shown.close()
+
+
+def test_no_value_beyond_the_ends_of_a_curve(browser: Browser, tmp_path: Path) -> None:
+    lines = (Line((0.0, 10.0), (5.0, 6.0), "short"), Line((0.0, 10.0, 90.0), (1.0, 2.0, 3.0), "long"))
+    made = page(tmp_path)
+    figure = Figure("Two lengths", (Panel("", "step", "error", lines),))
+    shown = opened(browser, write_html(replace(made, lead=figure), tmp_path / "out"))
+    shown.locator(".plot").first.press("End")
+    assert shown.locator("[aria-live]").first.inner_text() == "step 90: short –; long 3"
+    shown.close()
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    made = page(tmp_path)
+    (tmp_path / "picture.png").write_bytes(b"x")
+    text = write_html(made, tmp_path / "out").read_text()
+    assert "picture.png is not a readable image" in text
 
 
 def test_hover_and_zoom(browser: Browser, written: Path) -> None:

@@ -109,7 +109,9 @@ def test_bad_requests(address: str, content: bytes, kind: str | None, status: in
     assert httpx.get(f"{address}/health").json()["requests"] == 0
 
 
-@pytest.mark.parametrize("query", ["top=0", "top=x", "top=1001", "explain=1", "size=3", "top=" + "9" * 500])
+@pytest.mark.parametrize(
+    "query", ["top=0", "top=x", "top=1001", "explain=1", "size=3", "top=" + "9" * 500, "top=000000001" + "9" * 5000]
+)
 def test_bad_options(address: str, query: str) -> None:
     answer = httpx.post(f"{address}/predict?{query}", content=photo(0))
     assert answer.status_code == 400
@@ -163,12 +165,70 @@ def test_slow_clients_are_ended_and_others_served(address: str, engine: Engine) 
     assert httpx.get(f"{address}/health").json()["requests"] == 0
 
 
-def test_aborted_uploads_leave_nothing(address: str) -> None:
+def test_connections_are_ended_after_their_first_answer_too(address: str) -> None:
+    """A part of a second head; and a refused body without an end."""
+    head = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    client = request_in_parts(address, head)
+    assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    client.sendall(b"G")
+    began = time.monotonic()
+    with suppress(ConnectionResetError):
+        assert client.recv(4096) == b""
+    assert time.monotonic() - began < 4
+    client.close()
+    head = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client = request_in_parts(address, head)
+    began = time.monotonic()
+    ended = False
+    while not ended and time.monotonic() - began < 8:
+        try:
+            client.sendall(b"1\r\nx\r\n")
+        except OSError:
+            ended = True
+        time.sleep(0.05)
+    assert ended
+    client.close()
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "undefined", "nothing"])
+def test_odd_names_of_files(address: str, charset: str) -> None:
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="f"; filename="\\ud800.png"\r\n\r\n'
+        + photo(0)
+        + b"\r\n--x--\r\n"
+    )
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    answer = httpx.post(f"{address}/predict", content=form, headers={"Content-Type": kind})
+    assert answer.status_code in (200, 400)
+    assert answer.json()
+
+
+def test_programs_are_not_started_for_images(address: str) -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    answer = httpx.post(f"{address}/predict", content=postscript)
+    assert "not an image format" in answer.json()["predictions"][0]["error"]
+
+
+def test_all_requests_together_are_limited(model: Model, engine: Engine) -> None:
+    limits = Limits(bytes=100_000, held=150_000, seconds=3.0)
+    head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999\r\n\r\n"
+    with served(Service(engine, limits=limits)) as address:
+        waiting = request_in_parts(address, head, b"x" * 90_000)
+        time.sleep(0.3)
+        answer = httpx.post(f"{address}/predict", content=b"x" * 90_000)
+        assert answer.status_code == 503
+        waiting.close()
+        time.sleep(0.3)
+        assert httpx.post(f"{address}/predict", content=photo(0)).status_code == 200
+
+
+def test_aborted_uploads_leave_nothing(address: str, capfd: pytest.CaptureFixture[str]) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\n"
     for _ in range(20):
         request_in_parts(address, head, b"x" * 100).close()
     time.sleep(0.3)
     assert httpx.get(f"{address}/health").json()["requests"] == 0
+    assert not capfd.readouterr().err
 
 
 def test_too_many_requests_are_told_to_come_back(model: Model, engine: Engine) -> None:
@@ -298,6 +358,7 @@ def test_options_reach_the_server(command: Command, model: Model, monkeypatch: p
     save(model, "m.safetensors")
     assert command("serve", "m.safetensors", "--host", "0.0.0.0", "--port", "0", "--top", "2", "--unsure", "0.5") == 0
     service, _ = seen.pop()
+    assert service.app()
     assert (service.top, service.unsure, service.hosts) == (2, 0.5, ("*",))
     options = ("--max-bytes", "7", "--timeout", "3", "--requests", "4", "--batch-size", "5", "--threads", "1")
     options += ("--precision", "bfloat16", "--device", "cpu", "--engine", "torch", "--port", "0")
@@ -307,6 +368,9 @@ def test_options_reach_the_server(command: Command, model: Model, monkeypatch: p
     assert (service.batch, service.engine.about) == (5, "ResNet-8, torch, bfloat16")
     assert threads[-1] == 1
     assert "0.0.0.0" not in service.hosts
+    assert command("serve", "m.safetensors", "--port", "0", "--names", "photos.example.org") == 0
+    service, _ = seen.pop()
+    assert {"photos.example.org", "localhost"} <= set(service.hosts)
     assert command("export", "m.safetensors", "--to", "onnx", "--out", "m.onnx") == 0
     assert command("serve", "m.onnx", "--port", "0") == 0
     service, _ = seen.pop()

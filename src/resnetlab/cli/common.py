@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from resnetlab.report.record import Record, Table
 
 T = TypeVar("T")
+RUNS = Path("runs")
+"""Where runs are, unless the command says another place."""
 PLAIN_EVERY_SECONDS = 15.0
 main_process = os.environ.get("RANK", "0") == "0"
 console = Console(quiet=not main_process)  # only rank 0 prints
@@ -100,6 +102,17 @@ def at_least_one(*groups: object, **options: int | None) -> None:
     for group in groups:
         found = vars(group)
         at_least_one(*filter(is_dataclass, found.values()), **{k: v for k, v in found.items() if type(v) is int})
+
+
+def runs_in(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders that are given, or the usual one.
+
+    Raises:
+        ResnetlabError: none is given, and there is no usual one.
+    """
+    if not places and not RUNS.is_dir():
+        raise ResnetlabError(f"{RUNS}/ does not exist; give the folder of a run, or of several")
+    return places or (RUNS,)
 
 
 def counted(number: int, one: str, several: str = "") -> str:

@@ -46,7 +46,7 @@ def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"
         show_record(replace(made.record, provenance=here), out / entry.folder(options))
     if made.failure is not None:
         raise made.failure
-    folders = [out / name for name in entry.specs(entry.settled(options)) if name.endswith("seed0")]
+    folders = [out / name for name, spec in entry.specs(entry.settled(options)).items() if spec.seed == 0]
     for name in INSIDE:
         record = analyse(inspections()[name], folders, options, listener)
         show_record(replace(record, provenance=here), out / f"{EXPERIMENT}-inside", tables=False)

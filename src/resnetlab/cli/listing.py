@@ -2,15 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import counted, print_table, say
+from resnetlab.cli.common import complain, counted, print_table, runs_in, say
 from resnetlab.errors import ResnetlabError
 
-USUAL = Path("runs")
+if TYPE_CHECKING:
+    from resnetlab.report.record import Table
+    from resnetlab.runs.listing import Listed
+
 DEFAULT = "Default: runs"
 MOST_COMPARED = 12
 Order = Literal["folder", "test", "step", "date"]
@@ -36,20 +39,33 @@ def runs_(
             learning_rate=0.1.
         sort: By folder, test error (the best first), steps, or date (the newest first).
     """
-    from resnetlab.experiments.summary import in_words
     from resnetlab.report.record import Table
     from resnetlab.runs import listing
 
-    if not places and not USUAL.is_dir():
-        raise ResnetlabError(f"{USUAL}/ does not exist; give a folder of runs")
-    found = [listing.listed(folder) for folder in listing.find_runs(places or (USUAL,))]
-    if not found:
-        raise ResnetlabError(f"{', '.join(map(str, places or (USUAL,)))}: there is no run")
+    found, problems = listing.all_listed(runs_in(places))
+    for problem in problems:
+        complain(f"{problem}; left out")
     chosen = [run for run in found if listing.matches(run, match)]
     if not chosen:
         raise ResnetlabError(f"`match={' '.join(match)}`: none of {counted(len(found), 'run')} fits")
     chosen.sort(key=KEYS[sort])
-    metrics = {in_words(run.run.metric) for run in chosen}
+    print_table(_overview(chosen))
+    if 1 < len(chosen) <= MOST_COMPARED:
+        names = listing.differing(chosen)
+        if not names:
+            say("They differ in no option.")
+            return
+        titles = ("run", *(name.removeprefix("recipe.") for name in names))
+        cells = tuple((str(run.folder), *(listing.in_words(run, name) for name in names)) for run in chosen)
+        print_table(Table(titles, cells, "", "In what they differ"))
+
+
+def _overview(runs: "list[Listed]") -> "Table":
+    """A row for each run."""
+    from resnetlab.experiments.summary import in_words
+    from resnetlab.report.record import Table
+
+    metrics = {in_words(run.run.metric) for run in runs}
     unit = f" {metrics.pop()}" if len(metrics) == 1 else ""
     rows = [
         (
@@ -60,18 +76,9 @@ def runs_(
             *(_number(run.number(split)) for split in ("train", "test")),
             str(run.run.result.get("finished", ""))[:10] or "-",
         )
-        for run in chosen
+        for run in runs
     ]
-    header = ("run", "network", "data", "state", f"training{unit}", f"test{unit}", "date")
-    print_table(Table(header, tuple(rows)))
-    if 1 < len(chosen) <= MOST_COMPARED:
-        names = listing.differing(chosen)
-        titles = ("run", *(name.removeprefix("recipe.") for name in names))
-        if not names:
-            say("They differ in no option.")
-            return
-        cells = tuple((str(run.folder), *(listing.in_words(run, name) for name in names)) for run in chosen)
-        print_table(Table(titles, cells, "", "In what they differ"))
+    return Table(("run", "network", "data", "state", f"training{unit}", f"test{unit}", "date"), tuple(rows))
 
 
 KEYS = {

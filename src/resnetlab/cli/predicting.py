@@ -3,7 +3,7 @@
 import json as json_lines
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,7 +111,8 @@ def predict_(
     for path in tables:
         write_predictions(path, found)
     if what.explain:
-        tell(_explain(predicting, paths, what.explain, settings, aside=to.json))
+        classes = {each.prediction.path: each.prediction.classes[:EXPLAINED] for each in found}
+        tell(_explain(predicting, classes, what.explain, settings, aside=to.json))
     counts = Counter(dict.fromkeys(found[0].marks if found else (), 0))
     counts.update(name for each in found for name, holds in each.marks.items() if holds)
     marks = "".join(f", {count:,} {PHRASES[name]}" for name, count in counts.items())
@@ -122,6 +123,7 @@ def predict_(
         raise ResnetlabError(f"{len(unreadable):,} of {len(paths):,} files could not be read; they are named above")
 
 
+EXPLAINED = 2  # classes
 PHRASES = {"unsure": "unsure", "unfamiliar": "unlike the training images"}
 
 
@@ -215,8 +217,15 @@ def _find(
     find((model,), images, to, (f"score={LIKELY}",), how)
 
 
-def _explain(predicting: _Predicting, paths: list[Path], folder: Path, how: InferenceSettings, *, aside: bool) -> str:
-    """Write a picture for each readable image: the image, and the maps of its likeliest classes. Says how many."""
+def _explain(
+    predicting: _Predicting,
+    classes: "Mapping[Path | None, tuple[str, ...]]",
+    folder: Path,
+    how: InferenceSettings,
+    *,
+    aside: bool,
+) -> str:
+    """Write a picture for each image: the image, and the maps of its likeliest classes. Says how many."""
     import numpy as np
 
     from resnetlab.files import places_under
@@ -227,14 +236,16 @@ def _explain(predicting: _Predicting, paths: list[Path], folder: Path, how: Infe
     model, device = predicting.model, predicting.device
     assert model is not None  # noqa: S101 -- for the type checker
     model.network.to(device)
-    size = how.images_per_batch(device)
+    size, paths = how.images_per_batch(device), [path for path in classes if path is not None]
     places, made = places_under(folder, paths, ".png"), 0
+    numbers = {name: number for number, name in reversed(list(enumerate(model.classes)))}
     batches = read_batches(model.preprocessing.fit, paths, size, how.workers)
     for batch in watched(batches, "explaining", -(-len(paths) // size), aside=aside):
         read = [(path, pixels) for path, pixels in batch if not isinstance(pixels, str)]
         if not read:
             continue
-        found = explain(model, np.stack([pixels for _, pixels in read]))
+        chosen = [[numbers[name] for name in classes[path]] for path, _ in read]
+        found = explain(model, np.stack([pixels for _, pixels in read]), chosen)
         for (path, _), each in zip(read, found, strict=True):
             draw_explanations([each], [class_titles(each, str(path))], places[path])
             made += 1

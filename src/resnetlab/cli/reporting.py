@@ -7,10 +7,8 @@ from typing import Annotated
 import tyro
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import counted, say, watched
+from resnetlab.cli.common import complain, counted, runs_in, say, watched
 from resnetlab.errors import ResnetlabError
-
-USUAL = Path("runs")
 
 
 @command
@@ -27,7 +25,8 @@ def report(
 ) -> None:
     """Write one page of records and runs, to look at in a browser: curves, tables, mistakes, the paper beside them.
 
-    The page is one file. It needs no server and no network.
+    The page is one file. It needs no server and no network. Runs that were not tested by class are tested first, and
+    keep the result in their folders.
 
     Example: resnetlab report runs --out report
 
@@ -39,9 +38,7 @@ def report(
     """
     if out.exists() and not out.is_dir():
         raise ResnetlabError(f"`out={out}` is a file; give the folder of the page")
-    if not places and not USUAL.is_dir():
-        raise ResnetlabError(f"{USUAL}/ does not exist; give the folder of a run, or a record that `reproduce` wrote")
-    write_page_of(places or (USUAL,), out, evaluate=evaluate, estimate=estimate)
+    write_page_of(runs_in(places), out, evaluate=evaluate, estimate=estimate)
 
 
 def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate: bool) -> Path:
@@ -57,6 +54,8 @@ def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate
         raise ResnetlabError(
             f"{', '.join(map(str, places))}: no finished run and no record of an experiment is there"
         )
+    for problem in found.problems:
+        complain(f"{problem}; left out")
     for folder in found.unfinished:
         say(f"{folder} has not finished, so it is not on the page")
     if evaluate:
@@ -84,5 +83,5 @@ def _evaluate(folders: list[Path]) -> None:
             say(f"{folder}: testing by class")
             try:
                 evaluation_of_run(folder, Settings())
-            except ResnetlabError as error:
-                say(f"{folder} is shown without its mistakes: {error}")
+            except (ResnetlabError, OSError) as error:
+                complain(f"{folder} is shown without its mistakes: {error}")

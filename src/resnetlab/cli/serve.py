@@ -1,5 +1,6 @@
 """`resnetlab serve`."""
 
+import ipaddress
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class ServerOptions:
     """Seconds for a request."""
     requests: int = 64
     """At the same time; further ones get status 503."""
+    names: tuple[str, ...] = ()
+    """Names under which a proxy in front of the server asks for it, e.g. photos.example.org; others are refused."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,11 @@ def serve(
     service = _service(model, top, unsure, server, settings)
     with _listening(server) as listening:
         host, port = listening.getsockname()[:2]
-        host = socket.gethostname() if host in EVERYWHERE else host
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        shown = socket.gethostname() if host in EVERYWHERE else host
+        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         say(f"{service.engine.about}: open {address} in a browser, or")
         say(f"  curl -F file=@cat.jpg {address}/predict")
-        if server.host not in LOOPBACK:
+        if not _is_loopback(host):
             complain("Everybody who can reach this machine can use it: there is no password and no encryption.")
         with suppress(KeyboardInterrupt):
             run_server(service, listening)
@@ -126,8 +129,12 @@ def _service(
         network or path, settings.engine, device=device, precision=settings.precision, threads=settings.threads
     )
     limits = Limits(bytes=server.max_bytes, seconds=server.timeout, requests=server.requests)
-    hosts = (*LOOPBACK, "[::1]") if server.host in LOOPBACK else ("*",)
+    hosts = (*LOOPBACK, "[::1]", *server.names) if server.names or server.host in LOOPBACK else ("*",)
     return Service(engine, network, top, unsure, limits, settings.batch_size, hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def _listening(server: ServerOptions) -> socket.socket:

@@ -14,14 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from resnetlab.cli.command import command
-from resnetlab.cli.common import console, say, shown
+from resnetlab.cli.common import console, runs_in, say, shown
 from resnetlab.cli.textchart import COLOURS, text_chart
 from resnetlab.errors import ResnetlabError
 
 if TYPE_CHECKING:
     from resnetlab.runs.listing import Listed
 
-USUAL = Path("runs")
 HEIGHT = 12  # lines of the chart
 MOST_SHOWN = len(COLOURS)
 
@@ -46,19 +45,17 @@ def watch(
         every: Seconds between two looks.
     """
     from resnetlab.runs.folder import last_change
-    from resnetlab.runs.listing import find_runs, listed
+    from resnetlab.runs.listing import all_listed
 
     if not 0.1 <= every <= 3600:
         raise ResnetlabError(f"`every={every:g}`: it must be from 0.1 to 3600 seconds")
-    if not places and not USUAL.is_dir():
-        raise ResnetlabError(f"{USUAL}/ does not exist; give the folder of a run")
+    where = runs_in(places)
 
     def look() -> "list[Listed]":
-        folders = find_runs(places or (USUAL,))
-        if not folders:
-            raise ResnetlabError(f"{', '.join(map(str, places or (USUAL,)))}: there is no run")
-        newest = sorted(folders, key=last_change, reverse=True)[:MOST_SHOWN]
-        return [listed(folder) for folder in folders if folder in newest]
+        """The newest runs, as far as they have one metric."""
+        found, _ = all_listed(where, MOST_SHOWN)
+        newest = max(found, key=lambda run: last_change(run.folder))
+        return [run for run in found if run.run.metric == newest.run.metric]
 
     found = look()
     if not console.is_terminal:
@@ -86,9 +83,9 @@ def _tell(found: "list[Listed]", every: float, look: "Callable[[], list[Listed]]
 
 
 def _line(run: "Listed") -> str:
-    train, test = (run.number(split) for split in ("train", "test"))
-    numbers = f", training {train:.2f}, test {test:.2f} {run.run.metric.unit}" if run.run.curve else ""
-    return run.state + numbers
+    numbers = {"training": run.number("train"), "test": run.number("test")}
+    shown = [f"{name} {value:.2f}" for name, value in numbers.items() if not math.isnan(value)]
+    return ", ".join([run.state, *shown]) + (f" {run.run.metric.unit}" if shown else "")
 
 
 def _view(found: "Sequence[Listed]") -> RenderableType:

@@ -22,7 +22,7 @@ from resnetlab.data.decode import JPEG, ORIENTATION
 from resnetlab.data.findings import BLANKS, KINDS, SMALL, Finding
 from resnetlab.data.held_out import Unit
 from resnetlab.data.near import perceptual_hash, similar_hashes
-from resnetlab.data.preprocessing import check_pixels, decoding, is_image, open_image
+from resnetlab.data.preprocessing import FORMATS, check_pixels, decoding, is_image, open_image
 from resnetlab.data.sources.layouts import SPLITS, Found
 from resnetlab.errors import ResnetlabError
 
@@ -141,7 +141,7 @@ def _reason(error: ResnetlabError, name: str) -> str:
 
 def _oddities(data: bytes, name: str) -> tuple[list[Finding], tuple[int, int]]:
     kinds: dict[str, str] = {}
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         mode, form = image.mode, image.format or ""
         if kind := MODES.get(mode):
             kinds[kind] = mode

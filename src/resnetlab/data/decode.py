@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnetlab.data.preprocessing import check_pixels, decoding, open_image
+from resnetlab.data.preprocessing import FORMATS, check_pixels, decoding, open_image
 from resnetlab.errors import ResnetlabError
 
 Box = tuple[int, int, int, int]
@@ -130,6 +130,6 @@ def read_size(data: bytes, name: str) -> tuple[int, int]:
     """
     if frame := read_frame(data):
         return frame.width, frame.height
-    with decoding(name, data), Image.open(io.BytesIO(data)) as image:
+    with decoding(name, data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         turned = image.getexif().get(ORIENTATION, 1) > 4
         return image.size[::-1] if turned else image.size

@@ -32,6 +32,8 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit abo
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; damaged pixels are errors
 LEAST_STD = 1e-6  # of pixels from 0 to 1
 LONGEST_SIDE = 65_535  # pixels, JPEG's limit
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's readers that are used, whatever the suffix says; others start programs, or are seldom tested."""
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -226,7 +228,7 @@ def open_image(data: bytes, name: str, most: int = MOST_PIXELS) -> Image.Image:
     Raises:
         ResnetlabError: it cannot be read as an image.
     """
-    with decoding(name, data), Image.open(io.BytesIO(data)) as file:
+    with decoding(name, data), Image.open(io.BytesIO(data), formats=FORMATS) as file:
         check_pixels(*file.size, most)
         return upright(file)
 

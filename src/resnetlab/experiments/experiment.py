@@ -165,6 +165,8 @@ class Experiment:
     paper: tuple[Printed, ...] = ()
     protocol: ProtocolName | None = None
     stem: Literal["cifar", "imagenet"] = "cifar"
+    ensemble: Printed | None = None
+    """The paper's row of an ensemble, if that is what the experiment is about."""
     others: tuple[str, ...] = ()
     """Networks of other kinds that it takes too."""
     by_split: bool = False

@@ -25,6 +25,8 @@ class Gathered:
     runs: dict[Path, FinishedRun] = field(default_factory=dict)
     of_run: dict[Path, list[Record]] = field(default_factory=dict)
     unfinished: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What could not be read of what was not named itself."""
 
 
 def gather(places: Sequence[Path]) -> Gathered:
@@ -46,14 +48,23 @@ def gather(places: Sequence[Path]) -> Gathered:
 
 def _below(place: Path, found: Gathered) -> None:
     for folder, has_run in walk(place):
-        if not has_run:
-            found.records |= _records(folder)
-        elif not is_finished(folder):
-            found.unfinished.append(folder)
-        else:
-            found.runs |= finished_runs([folder])
-            analyses = analysis_folder(folder)
-            found.of_run[folder] = list(_records(analyses).values()) if analyses.is_dir() else []
+        try:
+            _one(folder, has_run, found)
+        except ResnetlabError as error:
+            if folder == place:
+                raise
+            found.problems.append(str(error))
+
+
+def _one(folder: Path, has_run: bool, found: Gathered) -> None:
+    if not has_run:
+        found.records |= _records(folder)
+    elif not is_finished(folder):
+        found.unfinished.append(folder)
+    else:
+        runs, analyses = finished_runs([folder]), analysis_folder(folder)
+        found.of_run[folder] = list(_records(analyses).values()) if analyses.is_dir() else []
+        found.runs |= runs
 
 
 def _records(folder: Path) -> dict[Path, Record]:

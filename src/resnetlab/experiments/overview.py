@@ -30,6 +30,7 @@ HEADER = ("table or figure", "state", "here", "in the paper", "difference")
 SECONDS = 0.1  # of measurement per network
 LEADING = ("figure6", "figure1")
 NONE = "–"
+ELSEWHERE = "other data or length"
 LONGEST = 160  # letters of a finding
 
 
@@ -148,6 +149,9 @@ def _state(entry: Entry, record: Record) -> tuple[str, str, str, str]:
         return "made", _finding(record), NONE, NONE
     networks, seeds = len({run.architecture for run in runs}), len({run.seed for run in runs})
     state = f"run: {runs[0].data}, {_counted(networks, 'network')}, {_counted(seeds, 'seed')}"
+    inner = entry.experiment if isinstance(entry, Joined) else entry
+    if isinstance(inner, Experiment) and (six := inner.ensemble):
+        return state, _finding(record), f"{six.top5_error:.2f} % top-5 ({six.protocol})", ELSEWHERE
     if record.data or any(run.measured for run in runs):
         return state, _finding(record), NONE, NONE
     best = _best(runs)
@@ -188,7 +192,7 @@ def _printed(entry: Entry, architecture: Architecture) -> Printed | None:
 
 def _difference(errors: Sequence[float], theirs: float, comparable: bool) -> str:
     if not comparable:
-        return "other data or length"
+        return ELSEWHERE
     difference = mean(errors) - theirs
     if len(errors) == 1:
         return f"{difference:+.2f}"

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from resnetlab.data.class_names import spoken
+from resnetlab.data.preprocessing import is_image
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.gathering import Gathered
 from resnetlab.experiments.learning_curves import run_figure
@@ -62,7 +64,7 @@ def of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Recor
     place = evaluation_folder(folder)
     shown = {sample_file(folder): "The first training images, as the network gets them"}
     shown |= {place / name: caption for name, caption in PICTURES.items()}
-    boxes = sorted((place / "pictures").rglob("*.*"))[:MOST_PICTURES] if (place / "pictures").is_dir() else []
+    boxes = sorted(filter(is_image, (place / "pictures").rglob("*")))[:MOST_PICTURES]
     shown |= {path: f"What was found in {path.name}" for path in boxes}
     pictures = tuple(Picture(caption, path) for path, caption in shown.items() if path.is_file())
     title = f"{run.architecture.title} on {run.data}, seed {run.seed}: {folder.name}"
@@ -98,20 +100,27 @@ def _classes(place: Path) -> list[Table]:
         return []
     header, *rows = csv.reader(io.StringIO(read_text(place / "per_class.csv", "surrogateescape"), newline=""))
     titles = tuple(name.replace("_", " ") for name in header)
-    cells = [(spoken(row[0]), *map(_short, row[1:])) for row in rows if len(row) == len(header)]
+    rows = [row for row in rows if len(row) == len(header)]
     title = "By class"
-    if "f1" in header and len(cells) > WORST:
-        worst = sorted(range(len(cells)), key=lambda k: rows[k][header.index("f1")] or "2")
-        cells, title = [cells[k] for k in worst[:WORST]], f"The {WORST} worst of {len(rows):,} classes"
+    if "f1" in header and len(rows) > WORST:
+        title = f"The {WORST} worst of {len(rows):,} classes"
+        rows = sorted(rows, key=lambda row: _as_number(row[header.index("f1")]))[:WORST]
+    cells = [(spoken(row[0]), *map(_short, row[1:])) for row in rows]
     return [Table(titles, tuple(cells), "", title)]
 
 
 def _short(text: str) -> str:
     """A number with three decimals, other text as it is."""
+    number = _as_number(text)
+    return f"{number:.3f}" if "." in text and math.isfinite(number) else text
+
+
+def _as_number(text: str) -> float:
+    """A number; infinity for text that is none."""
     try:
-        return f"{float(text):.3f}" if "." in text else text
+        return float(text)
     except ValueError:
-        return text
+        return math.inf
 
 
 def _layers(run: FinishedRun) -> list[Table]:

@@ -62,8 +62,8 @@ def _panel(panel: Panel, top: float | None, labels: dict[tuple[str, str], str]) 
         "x": panel.x,
         "y": panel.y,
         "log": panel.log,
-        "xRange": [left, panel.right],
-        "yRange": [bottom, top],
+        "xRange": [_limit(left), _limit(panel.right)],
+        "yRange": [_limit(bottom), _limit(top)],
         "series": [_series(line, name) for line, name in zip(panel.lines, named, strict=True)],
     }
 
@@ -120,3 +120,7 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
 
 def _number(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _limit(value: float | None) -> float | None:
+    return None if value is None else _number(value)

@@ -32,11 +32,12 @@ class Marked:
     def to_json(self) -> dict[str, Any]:
         """The image, its likeliest classes with probabilities, likeliest first, and the marks."""
         pairs = zip(self.prediction.classes, self.prediction.probabilities, strict=True)
-        classes = [{"class": name, **_english(name), "probability": round(share, 6)} for name, share in pairs]
+        classes = [{"class": name, **english(name), "probability": round(share, 6)} for name, share in pairs]
         return {"image": str(self.prediction.path), "classes": classes, **self.marks}
 
 
-def _english(name: str) -> dict[str, str]:
+def english(name: str) -> dict[str, str]:
+    """The English name of a class of ImageNet."""
     return {"name": imagenet()[name]} if name in imagenet() else {}
 
 

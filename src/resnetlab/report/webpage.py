@@ -4,8 +4,6 @@ Its policy (Content-Security-Policy) lets it load nothing: pictures are in the f
 and style are in the policy. Without scripts the figures are static pictures.
 """
 
-import base64
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +14,11 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from resnetlab.data.preprocessing import read_image
+from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.report.charts import chart
 from resnetlab.report.figures import rendered
+from resnetlab.report.inline import data_url, policy
 from resnetlab.report.record import Figure, Record
 
 WEB = files("resnetlab.report") / "web"
@@ -36,16 +36,15 @@ class Picture:
     file: Path
 
     def encoded(self) -> dict[str, Any]:
-        """The picture as a data URL, no wider than the page, with its width and height in pixels.
-
-        Raises:
-            ResnetlabError: the file cannot be read as an image.
-        """
-        image, buffer = read_image(self.file).convert("RGB"), io.BytesIO()
+        """The picture as a data URL, no wider than the page, with its width and height; or what is wrong with it."""
+        try:
+            image, buffer = read_image(self.file).convert("RGB"), io.BytesIO()
+        except ResnetlabError as error:
+            return {"problem": str(error)}
         image.thumbnail((WIDEST, 8 * WIDEST))
         image.save(buffer, "WEBP", quality=QUALITY)
-        url = _data_url("image/webp", buffer.getvalue())
-        return {"source": url, "width": image.width, "height": image.height}
+        url = data_url("image/webp", buffer.getvalue())
+        return {"problem": "", "source": url, "width": image.width, "height": image.height}
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,13 @@ def html(page: Page) -> str:
         found = chart(figure)
         if found is not None:
             charts.append(found)
-        source = _data_url("image/svg+xml", rendered(figure, "svg"))
+        source = data_url("image/svg+xml", rendered(figure, "svg"))
         return {"source": source, "chart": None if found is None else len(charts) - 1, "name": _name(figure)}
 
     body = environment.get_template("body.html.j2").render(page=page, drawn=drawn)
-    policy = f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-    policy += "base-uri 'none'; form-action 'none'"
+    guard = policy(script, style, "img-src data:")
     return environment.get_template("page.html.j2").render(
-        title=page.title, policy=policy, style=style, script=script, body=body, charts=charts
+        title=page.title, policy=guard, style=style, script=script, body=body, charts=charts
     )
 
 
@@ -137,11 +135,3 @@ def _name(figure: Figure) -> str:
 
 def _asset(name: str) -> str:
     return (WEB / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

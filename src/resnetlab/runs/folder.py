@@ -326,7 +326,13 @@ def read_log(path: Path) -> list[Line]:
     Raises:
         ResnetlabError: a line of the log is damaged.
     """
-    return read_json_lines(path / "log.jsonl")
+    events = read_json_lines(path / "log.jsonl")
+    for event in events:
+        numbers = [event.get(name, 0) for name in ("time", "step")]
+        texts = [event.get("event"), event.get("command", "")]
+        if not (all(type(n) in (int, float) for n in numbers) and all(isinstance(text, str) for text in texts)):
+            raise ResnetlabError(f"{path / 'log.jsonl'} is damaged: {str(event)[:100]}")
+    return [{"time": 0, "step": 0, **event} for event in events]
 
 
 def last_command(path: Path) -> str:
@@ -336,8 +342,10 @@ def last_command(path: Path) -> str:
         ResnetlabError: a line of the log is damaged.
     """
     started = [line for line in read_log(path) if line.get("event") == "start"]
-    words = shlex.split(str(started[-1].get("command", ""))) if started else []
-    return shlex.join(["resnetlab", *words[1:]]) if words else ""
+    typed = started[-1].get("command", "") if started else ""
+    with suppress(ValueError):  # quotes that do not end
+        return shlex.join(["resnetlab", *shlex.split(typed)[1:]]) if typed else ""
+    return str(typed)
 
 
 def mean_file(path: Path) -> Path:

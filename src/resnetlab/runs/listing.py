@@ -9,7 +9,7 @@ from typing import Any
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.runs.finished import FinishedRun, checked_configuration
-from resnetlab.runs.folder import is_in_use, read_config, read_curve, read_log, read_result, walk
+from resnetlab.runs.folder import is_in_use, last_change, read_config, read_curve, read_log, read_result, walk
 from resnetlab.training.resolve import SHORT
 
 IDENTIFYING = ("data.classes", "data.fingerprint")
@@ -87,12 +87,37 @@ def listed(folder: Path) -> Listed:
     so_far = result or (curve[-1] if curve else {})
     reports: list[tuple[int, float]] = []
     for event in read_log(folder):
-        if event.get("event") == "start":
+        if event["event"] == "start":
             reports = []
-        if event.get("event") == "report" and isinstance(event.get("step"), int):
-            reports.append((event["step"], float(event.get("time", 0))))
+        if event["event"] == "report":
+            reports.append((event["step"], event["time"]))
     run = checked_configuration(FinishedRun(config, curve, so_far), folder)
     return Listed(folder, run, result is not None, is_in_use(folder), tuple(reports))
+
+
+def all_listed(places: Sequence[Path], newest: int | None = None) -> tuple[list[Listed], list[str]]:
+    """The runs among these folders and below them, or so many of the newest.
+
+    Also returns what is wrong with runs that are damaged.
+
+    Raises:
+        ResnetlabError: a path is no folder, a run that was named is damaged, or no run can be read.
+    """
+    found, problems, folders = list[Listed](), list[str](), find_runs(places)
+    if newest is not None:
+        chosen = set(sorted(folders, key=last_change, reverse=True)[:newest])
+        folders = [folder for folder in folders if folder in chosen]
+    for folder in folders:
+        try:
+            found.append(listed(folder))
+        except ResnetlabError as error:
+            if folder in places:
+                raise
+            problems.append(str(error))
+    if not found:
+        where = ", ".join(map(str, places))
+        raise ResnetlabError("; ".join(problems) or f"{where}: there is no run")
+    return found, problems
 
 
 def matches(run: Listed, words: Sequence[str]) -> bool:
@@ -106,7 +131,7 @@ def matches(run: Listed, words: Sequence[str]) -> bool:
         if not sign:
             return word.lower() in about
         name = SHORT.get(name, name)
-        return any(_is(field, name) and _text(found) == value for field, found in run.options.items())
+        return any(_is(field, name) and _same(_text(found), value) for field, found in run.options.items())
 
     return all(map(fits, words))
 
@@ -125,6 +150,14 @@ def in_words(run: Listed, option: str) -> str:
 
 def _is(field: str, name: str) -> bool:
     return field == name or field.endswith(f".{name}")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two values are the same text or number."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _text(value: object) -> str:

@@ -1,15 +1,12 @@
 """The addresses of the server: the page, /predict, /health, /openapi.json."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import io
 import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -21,18 +18,19 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from resnetlab.data.preprocessing import fitted, open_image
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, printable
 from resnetlab.inference.engines import Engine
 from resnetlab.inference.explain import Explained, explain
 from resnetlab.inference.predict import Prediction
 from resnetlab.models.modelfile import Model
 from resnetlab.report.explanations import overlay
-from resnetlab.report.prediction_files import Marked
+from resnetlab.report.inline import data_url, policy
+from resnetlab.report.prediction_files import Marked, english
 from resnetlab.serving.batching import Batcher
 from resnetlab.serving.openapi import description
 
@@ -40,6 +38,7 @@ WEB = files("resnetlab.serving") / "web"
 EXPLAINED = 2  # classes
 MULTIPART = "multipart/form-data"
 TOO_MANY = "too many requests at once; try again"
+BUSY = {"Retry-After": "1", "Connection": "close"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ class Limits:
     """For a request, from its first byte to the answer."""
     requests: int = 64
     """At the same time."""
+    held: int = 500_000_000
+    """Bytes of all requests at the same time."""
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Service:
     hosts: Sequence[str] = ("*",)
     """The names of this server in requests; others are refused, so that foreign pages cannot pass for it."""
     active: int = 0
+    held: int = 0
+    """Bytes of the requests that are being answered."""
 
     def app(self) -> Starlette:
         """The application, for an ASGI server."""
@@ -81,7 +84,7 @@ class Service:
             Route("/openapi.json", self._openapi),
         ]
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(self.hosts))
-        handlers: Any = {HTTPException: _refused, ResnetlabError: _refused}
+        handlers: Any = {HTTPException: _refused, ResnetlabError: _refused, ClientDisconnect: _gone}
         return Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan, exception_handlers=handlers)
 
     @contextlib.asynccontextmanager
@@ -93,11 +96,9 @@ class Service:
     async def _page(self, request: Request) -> Response:
         parts = {name: (WEB / name).read_text(encoding="utf-8") for name in ("serve.html", "serve.js", "serve.css")}
         text = parts["serve.html"].replace("/*style*/", parts["serve.css"]).replace("/*script*/", parts["serve.js"])
-        policy = (
-            f"default-src 'none'; connect-src 'self'; img-src data: blob:; script-src '{_hash(parts['serve.js'])}'; "
-            f"style-src '{_hash(parts['serve.css'])}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+        more = ("connect-src 'self'", "img-src data: blob:")
+        guard = policy(parts["serve.js"], parts["serve.css"], *more) + "; frame-ancestors 'none'"
+        return HTMLResponse(text, headers={"Content-Security-Policy": guard})
 
     async def _health(self, request: Request) -> Response:
         shown = {"status": "ok", "model": self.engine.about, "classes": len(self.engine.classes)}
@@ -109,13 +110,14 @@ class Service:
     async def _predict(self, request: Request) -> Response:
         """Read the images, run the network, answer; within the limits."""
         if self.active >= self.limits.requests:
-            raise HTTPException(503, TOO_MANY, {"Retry-After": "1"})
+            raise HTTPException(503, TOO_MANY, BUSY)
         top, explained = self._asked(request)
         self.active += 1
-        doing = "receiving the images"
+        doing, body = "receiving the images", bytearray()
         try:
             async with asyncio.timeout(self.limits.seconds):
-                images = await self._received(request)
+                await self._receive(request, body)
+                images = await self._images(request, bytes(body))
                 doing = "predicting"
                 answers = await asyncio.gather(*(self._answer(*image, top, explained) for image in images))
         except TimeoutError:
@@ -125,6 +127,7 @@ class Service:
             ) from None
         finally:
             self.active -= 1
+            self.held -= len(body)
         status = 200 if any("error" not in answer for answer in answers) else 400
         return JSONResponse({"model": self.engine.about, "predictions": answers}, status)
 
@@ -133,7 +136,7 @@ class Service:
         top, explained = request.query_params.get("top", str(self.top)), request.query_params.get("explain", "no")
         if unknown := request.query_params.keys() - {"top", "explain"}:
             raise HTTPException(400, f"unknown option {min(unknown)}; there are top and explain")
-        if not (top.isascii() and top.isdecimal() and 1 <= int(top[:9]) <= 1000):
+        if not (top.isascii() and top.isdecimal() and len(top) <= 4 and 1 <= int(top) <= 1000):
             raise HTTPException(400, f"top={top[:20]}: expected a number from 1 to 1000")
         if explained not in ("yes", "no"):
             raise HTTPException(400, f"explain={explained[:20]}: expected yes or no")
@@ -141,21 +144,27 @@ class Service:
             raise HTTPException(400, "explain=yes needs the network itself; this server has an ONNX file")
         return int(top), explained == "yes"
 
-    async def _received(self, request: Request) -> list[tuple[str, bytes]]:
-        """The names and contents of the images in a request: its body, or the files of a form."""
-        limit, body = self.limits.bytes, bytearray()
+    async def _receive(self, request: Request, body: bytearray) -> None:
+        """Append the body of a request, while it and all bodies together are within the limits."""
+        limit = self.limits.bytes
         length = request.headers.get("content-length", "0")
         if length.isdecimal() and int(length[:18]) > limit:
             raise _too_large(limit)
         async for part in request.stream():
-            body += part
-            if len(body) > limit:
+            if len(body) + len(part) > limit:
                 raise _too_large(limit)
-        if not request.headers.get("content-type", "").startswith(MULTIPART):
-            if not body:
-                raise HTTPException(400, "the request has no body; send an image, or a form with files")
-            return [("image", bytes(body))]
-        return await self._files(request, bytes(body))
+            if self.held + len(part) > self.limits.held:
+                raise HTTPException(503, TOO_MANY, BUSY)
+            body += part
+            self.held += len(part)
+
+    async def _images(self, request: Request, body: bytes) -> list[tuple[str, bytes]]:
+        """The names and contents of the images in a request: its body, or the files of a form."""
+        if request.headers.get("content-type", "").startswith(MULTIPART):
+            return await self._files(request, body)
+        if not body:
+            raise HTTPException(400, "the request has no body; send an image, or a form with files")
+        return [("image", body)]
 
     async def _files(self, request: Request, body: bytes) -> list[tuple[str, bytes]]:
         async def receive() -> dict[str, Any]:
@@ -163,14 +172,14 @@ class Service:
 
         try:
             form = await Request(request.scope, receive).form(max_files=self.limits.images, max_fields=16)
-        except (MultiPartException, HTTPException) as error:
-            raise HTTPException(400, str(getattr(error, "detail", error) or error)) from None
+        except (MultiPartException, HTTPException, UnicodeError) as error:
+            raise HTTPException(400, printable(str(getattr(error, "detail", error)))) from None
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(form.close)
             sent = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
             if not sent:
                 raise HTTPException(400, "the form has no file; send images as files, e.g. curl -F file=@cat.jpg")
-            return [(file.filename or "image", await file.read()) for file in sent]
+            return [(printable(file.filename or "image"), await file.read()) for file in sent]
 
     async def _answer(self, name: str, data: bytes, top: int, explained: bool) -> dict[str, Any]:
         """The prediction for one image, or why it is none."""
@@ -186,7 +195,8 @@ class Service:
         unsure = None if self.unsure is None else prediction.probabilities[0] < self.unsure
         found = Marked(prediction, unsure).to_json() | {"image": name}
         if explained and self.network is not None:
-            (shown,) = await self._batcher.call(partial(explain, self.network, pixels[None], count=EXPLAINED))
+            numbers = [[classes.index(name) for name in prediction.classes[:EXPLAINED]]]
+            (shown,) = await self._batcher.call(explain, self.network, pixels[None], numbers)
             found["maps"] = await loop.run_in_executor(self._decoding, _maps, shown)
         return found
 
@@ -201,9 +211,7 @@ def _maps(shown: Explained) -> list[dict[str, str]]:
     for name, values in zip(shown.classes, shown.maps, strict=True):
         buffer = io.BytesIO()
         Image.fromarray((255 * overlay(shown.pixels, values / most)).astype(np.uint8)).save(buffer, "PNG")
-        found.append(
-            {"class": name, "image": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()}
-        )
+        found.append({"class": name, **english(name), "image": data_url("image/png", buffer.getvalue())})
     return found
 
 
@@ -211,11 +219,12 @@ def _too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"the request has more than {limit:,} bytes", {"Connection": "close"})
 
 
+def _gone(request: Request, error: Exception) -> Response:
+    """The client has left while it sent; nobody reads this."""
+    return Response(status_code=400)
+
+
 def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 400)
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -47,7 +47,7 @@ class Batcher:
             batch = [await self._waiting.get()]
             while len(batch) < self._most and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            batch = [(pixels, found) for pixels, found in batch if not found.done()]  # their clients are gone
+            batch = [(pixels, found) for pixels, found in batch if not found.done()]  # they took too long
             if not batch:
                 continue
             try:

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from typing import Any
 
 import uvicorn
 
@@ -12,21 +13,26 @@ SPARE = 64  # connections beyond the requests that are served, for answers that 
 
 
 class Server(uvicorn.Server):
-    """uvicorn waits for the head of a request as long as it takes; here a silent connection is closed."""
+    """Closes connections without a request that is being answered after a while.
+
+    uvicorn waits as long as it takes for the head of a request, for a client that reads an answer, and for the rest
+    of a body that was refused.
+    """
 
     def __init__(self, config: uvicorn.Config, seconds: float) -> None:
         super().__init__(config)
         self._seconds = seconds
-        self._silent: dict[object, float] = {}
+        self._idle: dict[tuple[Any, Any], float] = {}
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
-        now, before = time.monotonic(), self._silent
-        silent = [each for each in self.server_state.connections if getattr(each, "cycle", None) is None]
-        self._silent = {each: before.get(each, now) for each in silent}
-        for each, since in self._silent.items():
+        now, before = time.monotonic(), self._idle
+        connections = [(each, getattr(each, "cycle", None)) for each in self.server_state.connections]
+        idle = [(each, cycle) for each, cycle in connections if cycle is None or cycle.response_complete]
+        self._idle = {key: before.get(key, now) for key in idle}
+        for (each, _), since in self._idle.items():
             if now - since > self._seconds:
-                each.transport.abort()  # type: ignore[attr-defined]
+                each.transport.abort()
         return await super().on_tick(counter)
 
 

@@ -48,6 +48,7 @@
 
   // The number of the point of a series that is nearest to x
   function nearest(series, x) {
+    if (x < series.x[0] || x > series.x[series.x.length - 1]) return null;
     let best = 0;
     for (let k = 1; k < series.x.length; k++)
       if (Math.abs(series.x[k] - x) < Math.abs(series.x[best] - x)) best = k;
@@ -71,7 +72,7 @@
     let zoom = null, chart = null, at = -1;
     const shown = panel.series.map(() => true);
     const plot = element("div", { className: "plot", tabIndex: 0 });
-    plot.setAttribute("role", "group");
+    plot.setAttribute("role", "application"); // so that screen readers pass the arrow keys on
     plot.setAttribute("aria-roledescription", "chart");
     plot.setAttribute("aria-label", `${panel.title || title}: ${panel.y} over ${panel.x}. ` +
       "Left and right move through the points, plus and minus zoom, 0 shows all.");
@@ -139,7 +140,7 @@
     function tell(index) {
       panel.series.forEach((s, k) => {
         const near = index == null ? null : nearest(s, xs[index]);
-        values[k].textContent = near == null ? "" : text(s.y[near]) + (s.notes[near] ? ` ${s.notes[near]}` : "");
+        values[k].textContent = near == null ? (index == null ? "" : "–") : text(s.y[near]) + (s.notes[near] ? ` ${s.notes[near]}` : "");
       });
       place.textContent = index == null ? "" : `at ${text(xs[index])}`;
     }
@@ -150,7 +151,14 @@
         const half = (zoom[1] - zoom[0]) / 2;
         setZoom([xs[at] - half, xs[at] + half]);
       }
-      chart.setCursor({ left: chart.valToPos(xs[at], "x"), top: 20 });
+      // uPlot changes its scales after this function; the cursor is placed by the new ones
+      queueMicrotask(() => {
+        chart.setCursor({ left: chart.valToPos(xs[at], "x"), top: 20 });
+        say();
+      });
+    }
+
+    function say() {
       tell(at);
       const lines = panel.series.flatMap((s, k) => (shown[k] ? [`${s.name} ${values[k].textContent}`] : []));
       told.textContent = `${panel.x} ${text(xs[at])}: ${lines.join("; ")}`;

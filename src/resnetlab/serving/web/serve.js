@@ -30,9 +30,11 @@
         element("span", { textContent: percent(found.probability) }), meter));
     }
     const maps = (answer.maps ?? []).map(map => element("figure", {},
-      element("img", { src: map.image, alt: `Where the network sees ${map.class}` }),
-      element("figcaption", { textContent: map.class })));
-    return element("li", {}, element("img", { src: picture, alt: answer.image }), text, ...maps);
+      element("img", { src: map.image, alt: `Where the network sees ${map.name ?? map.class}` }),
+      element("figcaption", { textContent: map.name ?? map.class })));
+    const shown = element("img", { src: picture, alt: answer.image });
+    shown.onload = shown.onerror = () => URL.revokeObjectURL(picture);
+    return element("li", {}, shown, text, ...maps);
   }
 
   async function send(file, name) {
@@ -71,6 +73,8 @@
   get("shoot").addEventListener("click", () => {
     const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);
+    video.srcObject.getTracks().forEach(track => track.stop());
+    video.hidden = get("shoot").hidden = true;
     canvas.toBlob(blob => sendAll([new File([blob], "camera.jpg")]), "image/jpeg", 0.95);
   });
 })();
