@@ -15,7 +15,7 @@ from resnetlab.api import RECIPE, TrainOptions
 from resnetlab.cli.command import OTHER_NAMES
 from resnetlab.cli.train import train as command_train
 from resnetlab.evaluation.scores import Scored
-from resnetlab.runs.folder import read_result
+from resnetlab.runs.stored import read_result
 from resnetlab.training.resolve import RecipeOptions
 
 Command = Callable[..., int]

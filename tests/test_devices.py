@@ -13,10 +13,10 @@ from resnetlab.devices import has_fast_bfloat16, widened, widest
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
 from resnetlab.runs import settings
-from resnetlab.runs.folder import read_curve
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings, choose_device
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import read_curve
 from resnetlab.training.named_recipes import CIFAR
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")

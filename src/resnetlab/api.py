@@ -19,10 +19,10 @@ from resnetlab.evaluation.protocol import protocol as protocol_named
 from resnetlab.evaluation.scores import Scored
 from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, find_images, is_single, predict
 from resnetlab.models.modelfile import CLASSIFICATION, Model, load, task_of
-from resnetlab.runs.folder import read_curve, read_result, read_settings
 from resnetlab.runs.request import Request, plan
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings, choose_device
+from resnetlab.runs.stored import read_curve, read_result, read_settings
 from resnetlab.training.recipe import Balance, Precision
 from resnetlab.training.resolve import RecipeOptions
 

@@ -7,7 +7,8 @@ import pytest
 
 from resnetlab import files
 from resnetlab.errors import ResnetlabError
-from resnetlab.runs.folder import RunFolder, read_curve
+from resnetlab.runs.folder import RunFolder
+from resnetlab.runs.stored import read_curve
 
 TASK = {"name": "classification", "metrics": [{"name": "error", "unit": "%", "scale": 100.0, "best": "lowest"}]}
 CONFIG = {"task": TASK, "recipe": {"name": "x", "drops": [1, 2]}, "seed": 0}

@@ -19,10 +19,10 @@ from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import DivergedError, Interrupted, ResnetlabError
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import architecture
-from resnetlab.runs.folder import read_curve
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import read_curve
 from resnetlab.tasks.classification import class_weights
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import average

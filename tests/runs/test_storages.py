@@ -18,10 +18,10 @@ from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, load, save
 from resnetlab.networks.architecture import parse
 from resnetlab.networks.resnet import build
-from resnetlab.runs.folder import read_curve, read_result
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.batches import Batches, choose_preprocessing, prepare
 from resnetlab.training.named_recipes import CIFAR, MODERN_SHORT

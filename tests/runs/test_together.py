@@ -11,11 +11,11 @@ from resnetlab.data.named import DataSource
 from resnetlab.models.modelfile import load
 from resnetlab.networks.architecture import architecture
 from resnetlab.networks.resnet import build
-from resnetlab.runs.folder import read_curve, read_result
 from resnetlab.runs.run import run
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.several import default_jobs, together
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.interrupt import Wish
 from resnetlab.training.loop import start

@@ -58,8 +58,8 @@ def analyse(
     from resnetlab.experiments.catalogue import inspections
     from resnetlab.experiments.inspecting import analyse as record_of
     from resnetlab.experiments.options import Options
-    from resnetlab.runs.folder import analysis_folder
     from resnetlab.runs.settings import Settings
+    from resnetlab.runs.stored import analysis_folder
 
     known = inspections()
     for name in only:

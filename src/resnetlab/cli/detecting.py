@@ -199,7 +199,7 @@ def evaluate_detector(
 def evaluation_of_run(folder: Path, settings: "Settings") -> None:
     """Evaluate a finished run's detector on its test images into its folder, unless this was done."""
     from resnetlab.cli.evaluation import TestData, TestSettings
-    from resnetlab.runs.folder import evaluation_folder
+    from resnetlab.runs.stored import evaluation_folder
 
     if evaluation_folder(folder).exists():
         return

@@ -203,9 +203,9 @@ def test_classifier(
 def evaluation_of_run(folder: Path, settings: Settings) -> None:
     """Evaluate a finished run on its test images into its folder, unless this was done; in all processes together."""
     from resnetlab.evaluation.scores import SCORES, Scored
-    from resnetlab.runs.folder import evaluation_folder
     from resnetlab.runs.scores_of_run import score_run
     from resnetlab.runs.settings import choose_device
+    from resnetlab.runs.stored import evaluation_folder
     from resnetlab.training.distributed import World, any_of, joined
 
     device = World.here().device(choose_device(settings.device).type)
@@ -238,7 +238,7 @@ def write_folds(root: Path, runs: Sequence[Path]) -> str:
     from resnetlab.evaluation.scores import SCORES, Scored
     from resnetlab.models.modelfile import load
     from resnetlab.report.evaluation_files import write_evaluation
-    from resnetlab.runs.folder import evaluation_folder, read_settings
+    from resnetlab.runs.stored import evaluation_folder, read_settings
 
     found = cross_validated([Scored.load(evaluation_folder(folder) / SCORES) for folder in runs])
     pooled, images = found.pooled, list[EvaluationSet]()
@@ -318,7 +318,7 @@ def source_of(model: Path, provenance: dict[str, Any], on: TestData) -> tuple[st
         ResnetlabError: neither the options nor the model say it.
     """
     from resnetlab.data.named import NAMED
-    from resnetlab.runs.folder import read_settings
+    from resnetlab.runs.stored import read_settings
 
     source, data_dir = on.data, on.data_dir
     if model.is_dir() and "imported" not in provenance:

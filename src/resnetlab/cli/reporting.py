@@ -75,8 +75,8 @@ def _evaluate(folders: list[Path]) -> None:
     from resnetlab.cli.evaluation import evaluation_of_run
     from resnetlab.evaluation.scores import SCORES
     from resnetlab.models.modelfile import CLASSIFICATION, task_of
-    from resnetlab.runs.folder import evaluation_folder
     from resnetlab.runs.settings import Settings
+    from resnetlab.runs.stored import evaluation_folder
 
     for folder in folders:
         if task_of(folder) == CLASSIFICATION and not (evaluation_folder(folder) / SCORES).exists():

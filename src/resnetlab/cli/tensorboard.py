@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resnetlab.errors import ResnetlabError
-from resnetlab.runs.folder import curve_size, read_curve, tensorboard_folder
+from resnetlab.runs.stored import curve_size, read_curve, tensorboard_folder
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def _show(planned: "Planned", settings: Settings) -> None:
     from resnetlab.experiments.learning_curves import run_figure
     from resnetlab.report.figures import draw
     from resnetlab.runs.finished import finished_runs
-    from resnetlab.runs.folder import picture_file
+    from resnetlab.runs.stored import picture_file
 
     spec, folder = planned.spec, planned.folder
     if main_process:

@@ -44,8 +44,8 @@ def watch(
         places: Run folders, or folders of them; of several the newest are shown.
         every: Seconds between two looks.
     """
-    from resnetlab.runs.folder import last_change
     from resnetlab.runs.listing import all_listed
+    from resnetlab.runs.stored import last_change
 
     if not 0.1 <= every <= 3600:
         raise ResnetlabError(f"`every={every:g}`: it must be from 0.1 to 3600 seconds")

@@ -77,8 +77,8 @@ class Judged:
 
 def read_subject(folder: Path, options: Options) -> Any:
     """The detector of a finished run and the test images of its data."""
-    from resnetlab.runs.folder import read_settings
     from resnetlab.runs.settings import choose_device
+    from resnetlab.runs.stored import read_settings
     from resnetlab.tasks.detectors import Detectors, images_with_boxes
 
     detectors = Detectors.read([folder], {}, choose_device(options.settings.device))

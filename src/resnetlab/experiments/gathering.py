@@ -10,7 +10,7 @@ from resnetlab.experiments.earlier import read_record
 from resnetlab.files import read_object
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
-from resnetlab.runs.folder import analysis_folder, is_finished, walk
+from resnetlab.runs.stored import analysis_folder, is_finished, walk
 
 MOST_BYTES = 1 << 26  # of a record
 PARTS = {"format", "name", "title", "tables", "figures"}, {"title", "runs"}, {"networks", "settings", "reference"}

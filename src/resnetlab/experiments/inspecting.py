@@ -20,9 +20,9 @@ from resnetlab.models.modelfile import Model, load
 from resnetlab.networks.resnet import fresh
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
-from resnetlab.runs.folder import Line, read_config, read_measurements, write_measurements
 from resnetlab.runs.replay import Load, data_of, replay, spec_of
 from resnetlab.runs.settings import choose_device, crowded
+from resnetlab.runs.stored import Line, read_config, read_measurements, write_measurements
 
 IMAGES = 2000
 FORMAT = 1

@@ -18,11 +18,11 @@ from resnetlab.experiments.options import Options
 from resnetlab.experiments.plan import Counted, counted, labels, plan, plan_table
 from resnetlab.report.record import Record
 from resnetlab.runs.finished import FinishedRun, finished_runs
-from resnetlab.runs.folder import is_finished, is_started
 from resnetlab.runs.scores_of_run import scores_of_run
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.several import default_jobs, run_all
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import is_finished, is_started
 from resnetlab.training.distributed import World, joined, wait_for_all
 from resnetlab.training.named_recipes import RECIPES
 from resnetlab.training.resolve import describe

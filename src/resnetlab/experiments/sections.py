@@ -19,7 +19,7 @@ from resnetlab.networks.measure import stage_table
 from resnetlab.report.record import Record, Table
 from resnetlab.report.webpage import Page, Picture, Section
 from resnetlab.runs.finished import FinishedRun
-from resnetlab.runs.folder import evaluation_folder, last_command, sample_file
+from resnetlab.runs.stored import evaluation_folder, last_command, sample_file
 from resnetlab.tasks.classification import CLASSIFICATION
 
 TITLE = "Deep residual networks"

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, from_fields, parse
-from resnetlab.runs.folder import Line, read_config, read_curve, read_result
+from resnetlab.runs.stored import CONFIG, METRICS, RESULT, Line, read_config, read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Metric
 
@@ -101,7 +101,7 @@ def checked_configuration(run: FinishedRun, folder: Path) -> FinishedRun:
     Raises:
         ResnetlabError: names the file.
     """
-    _check(folder / "config.json", lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)))
+    _check(folder / CONFIG, lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)))
     return run
 
 
@@ -113,9 +113,9 @@ def _checked(run: FinishedRun, folder: Path) -> FinishedRun:
     """
     checked_configuration(run, folder)
     splits = {name.partition("_")[0] for name in run.result} & {"train", "validation", "test"} | {"test"}
-    _check(folder / "result.json", lambda: [run.final(split) for split in splits])
-    _check(folder / "result.json", lambda: run.result.get("environment", {}).get("cpu"))
-    _check(folder / "metrics.jsonl", lambda: (run.curve[-1], [run.at(split) for split in splits]))
+    _check(folder / RESULT, lambda: [run.final(split) for split in splits])
+    _check(folder / RESULT, lambda: run.result.get("environment", {}).get("cpu"))
+    _check(folder / METRICS, lambda: (run.curve[-1], [run.at(split) for split in splits]))
     return run
 
 

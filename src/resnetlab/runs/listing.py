@@ -9,7 +9,7 @@ from typing import Any
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.runs.finished import FinishedRun, checked_configuration
-from resnetlab.runs.folder import is_in_use, last_change, read_config, read_curve, read_log, read_result, walk
+from resnetlab.runs.stored import is_in_use, last_change, read_config, read_curve, read_log, read_result, walk
 from resnetlab.training.resolve import SHORT
 
 IDENTIFYING = ("data.classes", "data.fingerprint")

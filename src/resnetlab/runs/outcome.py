@@ -9,8 +9,9 @@ from torch import nn
 
 from resnetlab.data.dataset import Dataset, Pixels, Split
 from resnetlab.networks.statistics import set_exact_statistics
-from resnetlab.runs.folder import Line, RunFolder
+from resnetlab.runs.folder import RunFolder
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import Line
 from resnetlab.tasks.task import Task
 from resnetlab.training.batches import Batches
 from resnetlab.training.distributed import gathered, share_buffers, wait_for_all

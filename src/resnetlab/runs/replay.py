@@ -12,8 +12,8 @@ from resnetlab.data.named import DataSource
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.modelfile import Model
 from resnetlab.networks.resnet import fresh
-from resnetlab.runs.folder import Line, mean_file, read_config, read_settings
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import Line, mean_file, read_config, read_settings
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.batches import Reading, choose_preprocessing, prepare
 from resnetlab.training.loop import Stepped, launched, objective, start, train

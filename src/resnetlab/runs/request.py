@@ -15,9 +15,10 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.models.published import located, published
 from resnetlab.models.starting import architecture_of
 from resnetlab.networks.architecture import parse
-from resnetlab.runs.folder import ENDED, is_started, read_result
+from resnetlab.runs.folder import ENDED
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.spec import RunSpec, default_recipe, network_of
+from resnetlab.runs.stored import is_started, read_result
 from resnetlab.tasks.named import task_named
 from resnetlab.training.resolve import RecipeOptions, describe, is_resident, resolve
 

@@ -19,11 +19,12 @@ from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.models.modelfile import is_ours
 from resnetlab.networks.recompute import recomputed
-from resnetlab.runs.folder import Line, RunFolder, read_curve, read_settings
+from resnetlab.runs.folder import RunFolder
 from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
 from resnetlab.runs.progress import Meter, Progress
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.spec import RunSpec
+from resnetlab.runs.stored import Line, read_curve, read_settings
 from resnetlab.training.batches import Batches, Reading, choose_preprocessing, save_mean
 from resnetlab.training.captured import CapturedStep
 from resnetlab.training.distributed import (

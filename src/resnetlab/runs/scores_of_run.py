@@ -10,8 +10,8 @@ from resnetlab.evaluation.evaluate import EvaluationSet, evaluate, images_for
 from resnetlab.evaluation.protocol import protocol
 from resnetlab.evaluation.scores import Scored
 from resnetlab.models.modelfile import Model, load
-from resnetlab.runs.folder import read_settings, scores_file
 from resnetlab.runs.settings import choose_device
+from resnetlab.runs.stored import read_settings, scores_file
 from resnetlab.training.distributed import World, joined, led
 
 Watch = Callable[[Iterable[Any], int], Iterable[Any]]
