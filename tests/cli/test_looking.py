@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import resnetlab
 from resnetlab.cli.textchart import text_chart
 from resnetlab.experiments.options import Options
 from resnetlab.runs.listing import listed
@@ -19,19 +21,26 @@ from resnetlab.training.resolve import RecipeOptions
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
-TRAIN = ("train", "--data", "digits", "--iterations", "20", "--set", "report_every=10", "--network")
 
 
-@pytest.fixture
-def runs(command: Command, capsys: Captured) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run and one that was stopped after its first report."""
-    assert command(*TRAIN, "cifar_resnet8-narrow4", "--out", "runs/a") == 0
-    assert command(*TRAIN, "cifar_plain8-narrow4", "--lr", "0.02", "--out", "runs/deep/b") == 0
-    stopped = Path("runs/deep/b")
+    folder = tmp_path_factory.mktemp("made")
+    options = {"iterations": 20, "set": {"report_every": 10}, "progress": False}
+    resnetlab.train("digits", network="cifar_resnet8-narrow4", out=folder / "a", **options)  # type: ignore[arg-type]
+    stopped = folder / "deep" / "b"
+    resnetlab.train("digits", network="cifar_plain8-narrow4", lr=0.02, out=stopped, **options)  # type: ignore[arg-type]
     (stopped / "result.json").unlink()
     lines = (stopped / "metrics.jsonl").read_text().splitlines(keepends=True)
     (stopped / "metrics.jsonl").write_text(lines[0])
-    capsys.readouterr()
+    return folder
+
+
+@pytest.fixture
+def runs(command: Command, made: Path) -> Path:
+    """The same, in the folder of the test."""
+    shutil.copytree(made, "runs")
     return Path("runs")
 
 
@@ -168,7 +177,7 @@ def test_any_curves(curves: list[list[tuple[float, float]]]) -> None:
 
 
 def test_the_demo(command: Command, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    networks = ("cifar_plain8", "cifar_plain14", "cifar_resnet8", "cifar_resnet14")
+    networks = ("cifar_plain8", "cifar_resnet8")
     make = functools.partialmethod(Options.__init__, networks=networks, recipe=RecipeOptions(iterations=20))
     monkeypatch.setattr(Options, "__init__", make)
     monkeypatch.setattr("resnetlab.experiments.overview.Expected.__call__", lambda self, entry: "a while")
@@ -181,7 +190,7 @@ def test_the_demo(command: Command, monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert opened == [page.resolve().as_uri()]
     assert "The page is open in your browser" in shown
     text = page.read_text()
-    for title in ("Figure 6: plain and residual networks", "Lesions", "Layer responses", "ResNet-14 on digits"):
+    for title in ("Figure 6: plain and residual networks", "Lesions", "Layer responses", "ResNet-8 on digits"):
         assert title.lower() in text.lower()
     assert command("demo", "--out", "r", "--page", "q", "--no-browser") == 0  # nothing is trained again
     assert len(opened) == 1
