@@ -63,9 +63,7 @@ def test_every_command_has_an_example() -> None:
 def test_help_fits_80_columns(name: str) -> None:
     words = [sys.executable, "-m", "resnetlab", name, "--help"]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"}, check=True)
-    boxes = [line for line in done.stdout.splitlines() if line.startswith(("│", "╭", "╰"))]
-    assert boxes
-    assert max(map(len, boxes)) <= 80
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert f"Example: resnetlab {name}" in " ".join(done.stdout.split())
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -142,9 +142,9 @@ def _run() -> None:
         watching,
         weights,
     )
-    from resnetlab.cli.command import app
+    from resnetlab.cli.command import HELP, app
     from resnetlab.cli.common import complain
-    from resnetlab.cli.overview import print_overview
+    from resnetlab.cli.overview import print_overview, wrapped
     from resnetlab.cli.renamed import renamed
 
     if sys.argv[1:] in ([], ["-h"], ["--help"]):
@@ -152,4 +152,5 @@ def _run() -> None:
         return
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)
+    with wrapped() if HELP else nullcontext():
+        app.cli(args=renamed(sys.argv[1:], complain), prog="resnetlab", description=about, config=config)

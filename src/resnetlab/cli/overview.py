@@ -1,6 +1,10 @@
-"""`resnetlab` alone: all commands on one screen."""
+"""Help: all commands on one screen, and lines as long as the terminal."""
 
+import io
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 from resnetlab.cli.command import summaries
 from resnetlab.cli.common import console
@@ -34,3 +38,17 @@ def print_overview() -> None:
             text = textwrap.fill(summaries[name], width, initial_indent=indent, subsequent_indent=indent)
             lines.append(f"  {name.ljust(longest)}  {text[longest + 4 :]}")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def wrapped() -> Iterator[None]:
+    """Break the lines of what is printed that are longer than the terminal; tyro breaks only those in its boxes."""
+    printed = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding, write_through=True)
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        printed.seek(0)
+        for line in printed.read().splitlines():
+            indent = " " * (len(line) - len(line.lstrip()) + 7 * line.startswith("usage: "))
+            print(textwrap.fill(line, console.width, subsequent_indent=indent) if line.strip() else line)
