@@ -86,3 +86,11 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("é".encode("latin-1"))
     with pytest.raises(ResnetlabError, match="latin cannot be read as text in UTF-8"):
         files.read_text(tmp_path / "latin")
+
+
+def test_a_link_to_itself_is_no_traceback(tmp_path: Path) -> None:
+    loop = tmp_path / "a.png"
+    loop.symlink_to(loop)
+    refuse_inside(tmp_path / "other", [loop], "explain")
+    with pytest.raises(ResnetlabError, match="which is read"):
+        refuse_inside(tmp_path, [loop], "explain")

@@ -161,15 +161,20 @@ def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path,
     return found
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without links; a link that leads to itself stays as it is."""
+    return Path(os.path.realpath(path))
+
+
 def refuse_inside(folder: Path, paths: Iterable[Path], option: str) -> None:
     """Refuse to write beside the images that are read.
 
     Raises:
         ResnetlabError: one of the files lies in the folder.
     """
-    place = folder.resolve()
+    place = resolved(folder)
     for path in paths:
-        if place in path.resolve().parents:
+        if place in resolved(path).parents:
             raise ResnetlabError(f"{folder} holds {path.name}, which is read; give another folder with `{option}`")
 
 

@@ -21,7 +21,7 @@ MEGABYTES = 1200  # more than the parent has
 LARGEST_FILE = 256 << 20  # bytes
 GOOD = ("answered", "refused")
 BAD = ("traceback", "hang", "memory", "crash", "wrong", "unclear", "noise", "left behind")
-WARNED = re.compile(r"\w+Warning: |Exception ignored")
+WARNED = re.compile(r"(?<=\w)Warning: |Exception ignored")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 

@@ -22,7 +22,7 @@ from resnetlab.cli.common import (
     watched,
 )
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import csv_writer, write_json
+from resnetlab.files import csv_writer, resolved, write_json
 
 if TYPE_CHECKING:
     from resnetlab.data.check import Report, Seen
@@ -122,7 +122,7 @@ def pack(
     from resnetlab.data.sources.annotated import is_annotated
     from resnetlab.data.sources.splitting import list_images
 
-    if source.resolve() in (out.resolve(), *out.resolve().parents):
+    if resolved(source) in (resolved(out), *resolved(out).parents):
         raise ResnetlabError(f"`out={out}` is inside {source}, which is read; give another folder")
     if is_annotated(source):
         raise ResnetlabError(f"{source} has boxes; pack makes copies of images by class only")

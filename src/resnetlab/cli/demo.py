@@ -9,6 +9,7 @@ from pathlib import Path
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, provenance, say, show_record
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import resolved
 
 EXPERIMENT = "figure6"
 INSIDE = ("figure7", "lesions")
@@ -51,7 +52,7 @@ def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"
         record = analyse(inspections()[name], folders, options, listener)
         show_record(replace(record, provenance=here), out / f"{EXPERIMENT}-inside", tables=False)
     written = write_page_of((out,), page, evaluate=True, estimate=True)
-    if browser and has_browser() and webbrowser.open(written.resolve().as_uri()):
+    if browser and has_browser() and webbrowser.open(resolved(written).as_uri()):
         say("The page is open in your browser.")
 
 

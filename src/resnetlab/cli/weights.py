@@ -9,6 +9,7 @@ from resnetlab.choices import VERSIONS, Interpolation, Shortcut, StrideOn, ZeroC
 from resnetlab.cli.command import command
 from resnetlab.cli.common import at_least_one, say, watched
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import resolved
 
 if TYPE_CHECKING:
     from resnetlab.models.modelfile import Model
@@ -55,7 +56,7 @@ def import_(
         entry: The network to take from a checkpoint with several, e.g. model_ema.
     """
     at_least_one(resize=resize, crop=crop)
-    target = out or Path(f"{file.resolve().stem if file.is_file() else file.resolve().name}.safetensors")
+    target = out or Path(f"{resolved(file).stem if file.is_file() else resolved(file).name}.safetensors")
     if target.suffix != ".safetensors":
         raise ResnetlabError(f"`out={target}`: model files end in .safetensors")
     if target.exists() and file.exists() and target.samefile(file):

@@ -17,6 +17,7 @@ from resnetlab.data.sources.layouts import is_listed
 from resnetlab.data.sources.resident import decoded, load_folder, load_npz
 from resnetlab.data.sources.splitting import list_images
 from resnetlab.errors import ResnetlabError, near_matches
+from resnetlab.files import resolved
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class DataSource:
     def stem(self) -> str:
         """The name used in folder names and titles."""
         path = Path(self.name)
-        return path.resolve().stem if path.exists() else path.stem
+        return resolved(path).stem if path.exists() else path.stem
 
     @property
     def division(self) -> dict[str, Any]:

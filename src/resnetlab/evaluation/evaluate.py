@@ -23,6 +23,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.class_order import by_name
 from resnetlab.evaluation.protocol import Protocol
 from resnetlab.evaluation.scores import Scored, score
+from resnetlab.files import resolved
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import OnnxModel
 from resnetlab.training.distributed import World, summed
@@ -110,7 +111,7 @@ def images_for(
             classes, files = found.all()
             if not len(files):
                 split_images(found, path)  # says what is expected
-            name = path.resolve().stem
+            name = resolved(path).stem
             warning = NO_TEST if _is_of(model, name) else ""
             return EvaluationSet(name, warning, split, classes, files, fit, on_bad, workers)
         dataset = split_images(found, path, where.fold)

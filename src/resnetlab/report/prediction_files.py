@@ -9,7 +9,7 @@ from typing import Any
 
 from resnetlab.data.class_names import imagenet
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import csv_writer, holds_others, places_under, replacing, write_json
+from resnetlab.files import csv_writer, holds_others, places_under, replacing, resolved, write_json
 from resnetlab.inference.predict import Prediction
 
 UNSURE, UNFAMILIAR = "unsure", "unfamiliar"
@@ -103,7 +103,7 @@ class Sorter:
                 shutil.copy2(path, temporary)
         else:
             try:
-                target.symlink_to(path.resolve())
+                target.symlink_to(resolved(path))
             except OSError as error:
                 raise ResnetlabError(f"{target} cannot be a link ({error}); use `copy`") from None
 

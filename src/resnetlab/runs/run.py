@@ -16,7 +16,7 @@ from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
 from resnetlab.errors import Interrupted, ResnetlabError
-from resnetlab.files import replacing
+from resnetlab.files import replacing, resolved
 from resnetlab.models.modelfile import is_ours
 from resnetlab.networks.recompute import recomputed
 from resnetlab.runs.folder import RunFolder
@@ -248,8 +248,8 @@ def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> It
             record = stack.enter_context(RunFolder.open(folder, config))
             if record.result is None:
                 name = spec.data.name
-                source = str(Path(name).resolve()) if Path(name).exists() else name
-                places = {"source": source, "data_dir": str(spec.data.data_dir.resolve())}
+                source = str(resolved(Path(name))) if Path(name).exists() else name
+                places = {"source": source, "data_dir": str(resolved(spec.data.data_dir))}
                 record.set_settings(settings.settle(spec.recipe, depth, record.settings) | places)
             return record
 

@@ -19,6 +19,7 @@ from resnetlab.data.sources.raw_boxes import Annotations, RawBoxes
 from resnetlab.data.sources.splitting import TEST_SHARE
 from resnetlab.data.sources.voc import read_voc, voc_folders
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import resolved
 
 OF_A_YEAR = re.compile(r"VOC20\d\d")
 EXPECTED = (
@@ -62,7 +63,7 @@ def list_annotated(source: Path) -> Dataset:
     else:
         note = f"no split found: {TEST_SHARE:.0%} of the images held out for testing, chosen by a hash of the path"
         (train, test), validation = _held_out(_joined(list(parts.values())), source), None
-    dataset = Dataset(source.resolve().stem, found.classes, train, test, validation, note + _told(changed))
+    dataset = Dataset(resolved(source).stem, found.classes, train, test, validation, note + _told(changed))
     return replace(dataset, category_ids=found.category_ids, image_ids=found.image_ids)
 
 
@@ -86,7 +87,7 @@ def _together(source: Path, years: Sequence[Path]) -> Dataset:
         )
     names = ", ".join(folder.name for folder in years)
     note = f"trained on train and val of {names}, tested on test" + _told(changed)
-    return Dataset(source.resolve().stem, classes, _joined(trained), _joined(tested), None, note)
+    return Dataset(resolved(source).stem, classes, _joined(trained), _joined(tested), None, note)
 
 
 def _refuse_wrong(found: Annotations, source: Path) -> None:

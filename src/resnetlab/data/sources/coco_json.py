@@ -20,6 +20,7 @@ NEEDED: dict[str, dict[str, type]] = {
     "annotations": {"image_id": int, "category_id": int, "bbox": list},
 }
 LARGEST = 1 << 36  # bytes
+FARTHEST = 1e30  # of a coordinate
 SHOWN = 60  # characters of an entry
 ABSENT, UNKNOWN = -1, -2
 """In place of the position of an image: its file is missing; there is no such image."""
@@ -131,12 +132,12 @@ def _numbers(boxes: list[list[Any]]) -> Float64[np.ndarray, "k 4"]:
     """Four numbers of each box, or NaN."""
     try:
         found = np.array(boxes, np.float64).reshape(len(boxes), -1)
-    except (TypeError, ValueError):  # one of them is wrong
+    except (TypeError, ValueError, OverflowError):  # one of them is wrong
         found = np.zeros((len(boxes), 0))
     if found.shape[1] == 4 or not boxes:
         return found.reshape(-1, 4)
     found = np.full((len(boxes), 4), np.nan)
     for row, box in zip(found, boxes, strict=True):
-        if len(box) == 4 and all(isinstance(value, int | float) for value in box):
+        if len(box) == 4 and all(isinstance(value, int | float) and abs(value) < FARTHEST for value in box):
             row[:] = box
     return found

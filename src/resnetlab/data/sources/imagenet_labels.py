@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnetlab.data.class_names import imagenet
 from resnetlab.errors import ResnetlabError
-from resnetlab.files import read_regular, read_text
+from resnetlab.files import read_regular, read_text, resolved
 
 KAGGLE = "LOC_val_solution.csv"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -75,5 +75,5 @@ def _from_numbers(numbers: list[str], root: Path) -> list[str]:
 
 
 def _find(root: Path, names: tuple[str, ...]) -> Path | None:
-    places = [root, *root.glob("*devkit*"), *root.glob("*devkit*/data"), *root.resolve().parents[:3]]
+    places = [root, *root.glob("*devkit*"), *root.glob("*devkit*/data"), *resolved(root).parents[:3]]
     return next((place / name for name in names for place in places if (place / name).is_file()), None)

@@ -11,6 +11,7 @@ from resnetlab.data.held_out import hold_out
 from resnetlab.data.preprocessing import is_image
 from resnetlab.data.sources.layouts import Found, find_images, numbered_files
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import resolved
 
 TEST_SHARE = 0.1
 LAYOUT = "<class>/*.jpg, or train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
@@ -51,7 +52,7 @@ def split_images(found: Found, source: Path, fold: Fold | None = None) -> Datase
     done = {split: numbered_files(by_class, classes) for split, by_class in parts.items()}
     test = done.get("test") or done["validation"]
     validation = done.get("validation") if "test" in done else None
-    name = source.resolve().stem
+    name = resolved(source).stem
     dataset = Dataset(name, classes, done["train"], test, validation, note, automatic=not found.is_split)
     return folded(dataset, fold) if fold else dataset
 
