@@ -16,8 +16,10 @@ from resnetlab.cli import main
 from resnetlab.data.dataset import Dataset, Files
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.data.sources import digit_scenes as module
+from resnetlab.experiments.sections import of_run
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.resnet import build
+from resnetlab.runs.finished import finished_runs
 
 Command = Callable[..., int]
 TRAIN = (
@@ -107,6 +109,15 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 # Training and evaluation
+
+
+def test_the_page_of_a_detector_has_its_pictures_with_boxes(run: Path) -> None:
+    (finished,) = finished_runs([run]).values()
+    section = of_run("run-1", run, finished)
+    assert sum(picture.caption.startswith("What was found in ") for picture in section.pictures) == 5
+    numbers, classes = section.record.tables
+    assert dict(numbers.rows)["test AP50 %"] == f"{finished.final('test'):.2f}"
+    assert len(classes.rows) == len(finished.config["data"]["classes"])
 
 
 def test_a_run_folder_has_everything(run: Path, few: Dataset) -> None:

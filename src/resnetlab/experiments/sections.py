@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Recor
 
 def _numbers(run: FinishedRun, place: Path) -> Table:
     """The result, and what the evaluation says of it."""
-    rows = [("parameters", f"{parameters_of(run):,}")]
+    rows = []
+    with suppress(ResnetlabError):  # a detector, without the packages for detection
+        rows.append(("parameters", f"{parameters_of(run):,}"))
     for split in ("train", "validation", "test"):
         metric = run.metric_on(split)
         if f"{split}_{metric.name}" in run.result:
