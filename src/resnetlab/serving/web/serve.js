@@ -34,7 +34,7 @@
       element("figcaption", { textContent: map.name ?? map.class })));
     const shown = element("img", { src: picture, alt: answer.image });
     shown.onload = shown.onerror = () => URL.revokeObjectURL(picture);
-    return element("li", {}, shown, text, ...maps);
+    return element("li", {}, shown, text, ...(maps.length ? [element("div", { className: "maps" }, ...maps)] : []));
   }
 
   async function send(file, name) {
