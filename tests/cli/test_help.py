@@ -73,3 +73,9 @@ def test_bash_completes() -> None:
     made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     done = subprocess.run(["bash", "--norc", "-c", made + COMPLETE], capture_output=True, text=True)
     assert {"report", "reproduce", "recipes"} <= set(done.stdout.split()), done.stderr
+
+
+@pytest.mark.parametrize(("word", "hint"), [("tarin", "did you mean train"), ("xyzzy", "known: analyse")])
+def test_misspelt_commands(command: Command, word: str, hint: str, capsys: Captured) -> None:
+    assert command(word, "photos") == 2
+    assert f"error: unknown command '{word}': {hint}" in capsys.readouterr().err

@@ -143,11 +143,12 @@ def test_a_run_has_its_numbers_pictures_layers_and_command(trained: Path) -> Non
     assert dict(numbers.rows)["test error %"] == f"{said['top1_error']:.2f}"
     assert dict(numbers.rows)["macro-F1"] == f"{said['macro_f1']:.3f}"
     assert [row[0] for row in classes.rows] == [str(k) for k in range(10)]
-    assert layers.rows[0][0] == "conv1"
+    assert layers.rows[0][:2] == ("conv1", "8x8")
+    assert layers.note.endswith("images of 8x8 pixels")
     assert {picture.file.name for picture in section.pictures} == {
         *("sample.png", "confusion.png", "reliability.png", "mistakes.png", "explained.png")
     }
-    assert section.command.startswith("resnetlab ")
+    assert section.command.startswith("resnetlab")
 
 
 def test_the_command(command: Command, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,8 +166,6 @@ def test_the_command(command: Command, trained: Path, capsys: pytest.CaptureFixt
     assert "is a file" in capsys.readouterr().err
 
 
-def test_nothing_is_a_page_too() -> None:
+def test_without_an_experiment_the_page_is_about_the_runs() -> None:
     made = page(Gathered(), {})
-    assert made.lead is None
-    assert not made.groups
-    assert len(made.overview.rows) == len(ENTRIES)
+    assert (made.lead, made.overview, made.title) == (None, None, "Trained networks")

@@ -40,6 +40,14 @@ def test_names_come_from_labels_and_legends() -> None:
     assert right["yRange"] == [0.0, 90.0]  # shared
 
 
+def test_a_network_in_the_colour_of_the_legend() -> None:
+    line = Line((0.0, 1.0), (1.0, 2.0), "", "#888888", "test")
+    legend = (("ResNet-8", "#888888", "test"), ("test", "#888888", "test"))
+    found = chart(Figure("", (Panel("", "x", "y", (line,), legend=legend),)))
+    assert found is not None
+    assert found["panels"][0]["series"][0]["name"] == "ResNet-8"
+
+
 def test_names_of_another_panel() -> None:
     plain, residual = (Line((0.0, 1.0), (1.0, 2.0), "", "#d62728", style) for style in ("plain", "residual"))
     labelled = [

@@ -111,3 +111,14 @@ def test_a_changed_result_is_refused(command: Command, run: Path, capsys: pytest
     (run / "result.json").write_text(json.dumps(result))
     assert command(*TRAIN) == 0
     assert "nothing is trained again" in capsys.readouterr().out
+
+
+def test_a_run_and_a_misspelt_folder_are_no_data(
+    command: Command, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("train", "run", "--out", "other") == 2
+    assert "run is a run, and no data; --from run starts from its weights" in capsys.readouterr().err
+    for name in ("phots", "cifar11"):
+        assert command("train", name, "--out", "other") == 2
+        assert f"there is no data set, file or folder '{name}'" in capsys.readouterr().err
+    assert not Path("other").exists()

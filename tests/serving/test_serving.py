@@ -128,6 +128,12 @@ def test_too_many_files_and_one_that_is_damaged(address: str) -> None:
     assert "bad.png is not a readable image" in bad["error"]
 
 
+def test_options_in_a_form_are_refused(address: str) -> None:
+    answer = httpx.post(f"{address}/predict", files={"file": ("a.png", photo(0))}, data={"top": "1"})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "top is no file; options are in the address, as in /predict?top=3"
+
+
 def test_other_methods_addresses_and_hosts(address: str) -> None:
     assert httpx.get(f"{address}/predict").status_code == 405
     assert httpx.get(f"{address}/nothing").status_code == 404

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError, printable
+from resnetlab.errors import DivergedError, FailedElsewhereError, Interrupted, ResnetlabError, near_matches, printable
 from resnetlab.version import installed
 
 CURSOR = "\x1b[?25h"
@@ -142,7 +142,7 @@ def _run() -> None:
         watching,
         weights,
     )
-    from resnetlab.cli.command import HELP, app
+    from resnetlab.cli.command import HELP, app, summaries
     from resnetlab.cli.common import complain
     from resnetlab.cli.overview import print_overview, wrapped
     from resnetlab.cli.renamed import renamed
@@ -150,6 +150,8 @@ def _run() -> None:
     if sys.argv[1:] in ([], ["-h"], ["--help"]):
         print_overview()
         return
+    if not sys.argv[1].startswith("-") and sys.argv[1] not in summaries:
+        raise ResnetlabError(f"unknown command {sys.argv[1]!r}: {near_matches(sys.argv[1], sorted(summaries))}")
     about = "Deep residual learning (He et al., 2015): every network, recipe, table and figure."
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     with wrapped() if HELP else nullcontext():

@@ -14,6 +14,8 @@ import tyro
 from resnetlab.assignments import meanings
 from resnetlab.training.resolve import RecipeOptions
 
+On = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+"""An option that is on, and is switched off by --no-NAME."""
 F = TypeVar("F", bound=Callable[..., None])
 app = tyro.extras.SubcommandApp()
 PLACE_HOLDERS: dict[object, str] = {int: "N", float: "NUMBER", str: "NAME", Path: "PATH"}

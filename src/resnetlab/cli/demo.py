@@ -6,7 +6,7 @@ import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
-from resnetlab.cli.command import command
+from resnetlab.cli.command import On, command
 from resnetlab.cli.common import at_least_one, provenance, say, show_record
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import resolved
@@ -16,7 +16,7 @@ INSIDE = ("figure7", "lesions")
 
 
 @command
-def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"), browser: bool = True) -> None:
+def demo(*, out: Path = Path("runs"), seeds: int = 1, page: Path = Path("report"), browser: On = True) -> None:
     """Train plain and residual networks of 20 and 56 layers on handwritten digits, look inside, and open the page.
 
     It takes some minutes without a GPU. Deeper plain networks get worse, deeper residual ones do not. Afterwards a

@@ -66,7 +66,7 @@ def _overview(runs: "list[Listed]") -> "Table":
     from resnetlab.report.record import Table
 
     metrics = {in_words(run.run.metric) for run in runs}
-    unit = f" {metrics.pop()}" if len(metrics) == 1 else ""
+    note = f"Training and test: {metrics.pop()}." if len(metrics) == 1 else ""
     rows = [
         (
             str(run.folder),
@@ -74,11 +74,10 @@ def _overview(runs: "list[Listed]") -> "Table":
             run.run.data,
             run.state,
             *(_number(run.number(split)) for split in ("train", "test")),
-            str(run.run.result.get("finished", ""))[:10] or "-",
         )
         for run in runs
     ]
-    return Table(("run", "network", "data", "state", f"training{unit}", f"test{unit}", "date"), tuple(rows))
+    return Table(("run", "network", "data", "state", "training", "test"), tuple(rows), note)
 
 
 KEYS = {

@@ -21,7 +21,7 @@ ABOUT = (
 )
 HINTS = (
     "resnetlab COMMAND --help    what a command takes, with an example",
-    "resnetlab demo              plain and residual networks on handwritten digits, in minutes",
+    "resnetlab demo              plain and residual networks on digits, in minutes",
     "resnetlab train photos/     a classifier of a folder of photographs",
 )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from resnetlab.cli.command import command
+from resnetlab.cli.command import On, command
 from resnetlab.cli.common import complain, counted, runs_in, say, watched
 from resnetlab.errors import ResnetlabError
 
@@ -20,8 +20,8 @@ def report(
     /,
     *,
     out: Path = Path("report"),
-    evaluate: bool = True,
-    estimate: bool = True,
+    evaluate: On = True,
+    estimate: On = True,
 ) -> None:
     """Write one page of records and runs, to look at in a browser: curves, tables, mistakes, the paper beside them.
 
@@ -61,7 +61,7 @@ def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate
     if evaluate:
         _evaluate(list(found.runs))
     expected = {}
-    if estimate:
+    if estimate and found.records:
         entries, measured = missing(found.records.values()), Expected(Options())
         expected = {entry.name: measured(entry) for entry in watched(entries, "estimating times", len(entries))}
     say(f"The page of {counted(len(found.records), 'record')} and {counted(len(found.runs), 'run')} ...")

@@ -143,6 +143,15 @@ def network_for(source: str) -> str | None:
     return NAMED[source].network if source in NAMED else None
 
 
+def refuse_unknown(source: str) -> None:
+    """
+    Raises:
+        ResnetlabError: `source` is neither the name of a data set nor a path that exists.
+    """
+    if source not in NAMED and not Path(source).exists():
+        raise ResnetlabError(f"there is no data set, file or folder {source!r}: {near_matches(source, NAMED)}")
+
+
 def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_bad: OnBad = "stop") -> Dataset:
     """Load a data set into memory, by name or from an .npz file, a folder, a .csv or a .tar file; list boxes.
 
@@ -153,6 +162,7 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_
     """
     if source in NAMED:
         return NAMED[source].load(data_dir)
+    refuse_unknown(source)
     path = Path(source)
     if is_annotated(path):
         return list_annotated(path)
@@ -160,8 +170,4 @@ def load(source: str, data_dir: Path = Path("data"), fit: Fit | None = None, on_
         return load_folder(path, fit, on_bad)
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path)
-    if path.exists():
-        raise ResnetlabError(
-            f"{path} is neither a folder of images by class nor a .csv or .npz or .tar or .json file"
-        )
-    raise ResnetlabError(f"there is no data set, file or folder {source!r}: {near_matches(source, NAMED)}")
+    raise ResnetlabError(f"{path} is neither a folder of images by class nor a .csv or .npz or .tar or .json file")

@@ -228,13 +228,13 @@ def open_image(data: bytes, name: str, most: int = MOST_PIXELS) -> Image.Image:
     Raises:
         ResnetlabError: it cannot be read as an image.
     """
-    with decoding(name, data), Image.open(io.BytesIO(data), formats=FORMATS) as file:
+    with decoding(name, data, most), Image.open(io.BytesIO(data), formats=FORMATS) as file:
         check_pixels(*file.size, most)
         return upright(file)
 
 
 @contextmanager
-def decoding(name: str, data: bytes = b"?") -> Iterator[None]:
+def decoding(name: str, data: bytes = b"?", most: int = MOST_PIXELS) -> Iterator[None]:
     """Turn what Pillow raises for damaged images, which can be any exception, into one error that has `name`.
 
     Raises:
@@ -245,8 +245,8 @@ def decoding(name: str, data: bytes = b"?") -> Iterator[None]:
     except ResnetlabError as error:
         raise ResnetlabError(f"{name} {error}; make it smaller or remove it") from None
     except Image.DecompressionBombError:
-        most = f"{MOST_PIXELS // 10**6} million pixels"
-        raise ResnetlabError(f"{name} has more than {most}; make it smaller or remove it") from None
+        most //= 10**6
+        raise ResnetlabError(f"{name} has more than {most} million pixels; make it smaller or remove it") from None
     except Exception as error:
         unknown = "not an image format that Pillow knows" if data else "the file is empty"
         reason = unknown if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__

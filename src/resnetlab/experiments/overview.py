@@ -1,6 +1,7 @@
 """Which tables and figures were made: our number beside the paper's, or the command and the time that it takes."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -170,7 +171,7 @@ def _finding(record: Record) -> str:
     sentences = " ".join(record.sentences)
     if held := re.search(r"\d+ of \d+ claims hold[^.]*", sentences):
         return held[0]
-    return re.split(r"[:;]|\. ", sentences)[0][:LONGEST] or NONE
+    return textwrap.shorten(re.split(r"[:;]|\. ", sentences)[0], LONGEST, placeholder=" …") or NONE
 
 
 def _best(runs: Sequence[FinishedRun]) -> list[FinishedRun]:

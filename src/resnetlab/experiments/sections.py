@@ -16,6 +16,7 @@ from resnetlab.experiments.learning_curves import run_figure
 from resnetlab.experiments.overview import lead, overview, runs_of
 from resnetlab.experiments.summary import in_words, parameters_of, protocol
 from resnetlab.files import read_object, read_text
+from resnetlab.models.modelfile import load
 from resnetlab.networks.measure import stage_table
 from resnetlab.report.record import Record, Table
 from resnetlab.report.webpage import Page, Picture, Section
@@ -29,6 +30,8 @@ ABOUT = (
     "each block adds to its input, so a deeper network can always fall back on the shallower one. "
     "Everything below was measured by resnetlab; the paper's numbers stand beside it.",
 )
+RUNS = "Trained networks"
+ABOUT_RUNS = "Runs of resnetlab: their curves, their numbers, and what they get wrong."
 PICTURES = {
     "confusion.png": "Confusion matrix of the test images",
     "reliability.png": "Calibration: how often the network is right, by how sure it is",
@@ -50,6 +53,8 @@ def page(found: Gathered, expected: Mapping[str, str]) -> Page:
     )
     figure, text = lead(list(named.values())) or (None, "")
     groups = {title: sections for title, sections in (("Experiments", records), ("Runs", runs)) if sections}
+    if not records:
+        return Page(RUNS, (ABOUT_RUNS,), None, groups)
     return Page(TITLE, ABOUT, overview(named, expected), groups, figure, text)
 
 
@@ -69,7 +74,7 @@ def of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Recor
     shown |= {path: f"What was found in {path.name}" for path in boxes}
     pictures = tuple(Picture(caption, path) for path, caption in shown.items() if path.is_file())
     title = f"{run.architecture.title} on {run.data}, seed {run.seed}: {folder.name}"
-    tables = (_numbers(run, place), *_classes(place), *_layers(run))
+    tables = (_numbers(run, place), *_classes(place), *_layers(run, folder))
     record = Record(folder.name, title, (), tables, (run_figure(run),))
     facts = {"folder": str(folder)} | _facts(run.result.get("environment", {})) | {"trained": _dates([run.result])}
     return Section(anchor, record, pictures, facts, last_command(folder), tuple(analyses))
@@ -126,15 +131,17 @@ def _as_number(text: str) -> float:
         return math.inf
 
 
-def _layers(run: FinishedRun) -> list[Table]:
-    """The layer table of a network for classification."""
-    row = run.architecture
-    if row.stem not in ("cifar", "imagenet") or run.metric != CLASSIFICATION.headline:
+def _layers(run: FinishedRun, folder: Path) -> list[Table]:
+    """The layer table of a network for classification, for the images that it takes."""
+    if run.metric != CLASSIFICATION.headline or run.architecture.stem == "vgg":
         return []
-    size = run.recipe.get("crop_size") if run.recipe.get("crop") != "padded" else None
-    stages = stage_table(row, size)
+    row, (height, width) = run.architecture, load(folder).fit.crop
+    if height != width:
+        return []
+    stages = stage_table(row, height)
     cells = [(s.name, s.output, s.layers, f"{s.parameters:,}", f"{s.multiply_adds:,}") for s in stages]
-    return [Table(LAYERS, tuple(cells), f"{row.depth} layers, shortcut {row.shortcut}", "Layers")]
+    about = f"{row.depth} layers, shortcut {row.shortcut}, images of {width}x{height} pixels"
+    return [Table(LAYERS, tuple(cells), about, "Layers")]
 
 
 def _facts(said: Mapping[str, Any]) -> dict[str, str]:

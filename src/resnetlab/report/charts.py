@@ -70,7 +70,7 @@ def _panel(panel: Panel, top: float | None, labels: dict[tuple[str, str], str]) 
 
 def _names(panel: Panel, labels: dict[tuple[str, str], str]) -> list[str]:
     """A name for each line: its label, or what the legends say of its colour and style."""
-    networks = {colour: label for label, colour, style in panel.legend if style == "test"}
+    networks = {colour: label for label, colour, style in reversed(panel.legend) if style == "test"}  # the first
     several = len({line.style for line in panel.lines}) > 1
     found = []
     for number, line in enumerate(panel.lines, 1):

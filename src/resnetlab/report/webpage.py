@@ -87,7 +87,7 @@ class Page:
 
     title: str
     about: tuple[str, ...]
-    overview: Overview
+    overview: Overview | None
     groups: Mapping[str, tuple[Section, ...]]
     lead: Figure | None = None
     lead_text: str = ""

@@ -9,7 +9,7 @@ from typing import Any
 from resnetlab.choices import DeviceName, OnBad, TaskName, Version
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.folds import Fold
-from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, task_for
+from resnetlab.data.named import DataSource, data_for, has_own_images, network_for, refuse_unknown, task_for
 from resnetlab.devices import has_fast_bfloat16
 from resnetlab.errors import ResnetlabError
 from resnetlab.models.published import located, published
@@ -18,7 +18,7 @@ from resnetlab.networks.architecture import parse
 from resnetlab.runs.folder import ENDED
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.spec import RunSpec, default_recipe, network_of
-from resnetlab.runs.stored import is_started, read_result
+from resnetlab.runs.stored import is_run, is_started, read_result
 from resnetlab.tasks.named import task_named
 from resnetlab.training.resolve import RecipeOptions, describe, is_resident, resolve
 
@@ -70,6 +70,9 @@ def plan(asked: Request) -> Planned:
         ResnetlabError: an option without effect, a contradiction, data that cannot be read, weights that are missing.
     """
     data = asked.data or data_for(asked.task)
+    refuse_unknown(data)
+    if is_run(Path(data)):
+        raise ResnetlabError(f"{data} is a run, and no data; `from_={data}` starts from its weights")
     task = asked.task or task_for(data)
     weights, why = starting_weights(asked.start, data, task, asked.network)
     start = architecture_of(weights) if weights else None

@@ -177,6 +177,9 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(form.close)
             sent = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            if others := [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]:
+                name = printable(others[0])[:20]
+                raise HTTPException(400, f"{name} is no file; options are in the address, as in /predict?top=3")
             if not sent:
                 raise HTTPException(400, "the form has no file; send images as files, e.g. curl -F file=@cat.jpg")
             return [(printable(file.filename or "image"), await file.read()) for file in sent]
