@@ -268,7 +268,7 @@ DETECTOR = (
     (("evaluate", "run", "--detector", "pooling=align"), "pooling is fixed by the training; for a test choose"),
     (("evaluate", "run", "--detector", "nms=2"), "nms is 2.0; it must be more than 0 and at most 1"),
     (("evaluate", "run", "--detector", "refine=maybe"), "refine=maybe: the value must be yes or no"),
-    (("evaluate", "run", "--scales", "16"), "scales is (16,); it must be 32 or more each"),
+    (("evaluate", "run", "--scales", "16"), "scales is (16,); it must be 32 to 16,384 each"),
     (("evaluate", "run", "--scales", "64", "--detector", "scales=64"), "scales is given twice"),
     (("evaluate", "run", "--data", "digits"), "digits has no boxes; a detector is tested on images with boxes"),
     (("evaluate", "run", "--split", "validation"), "has no validation images; it has train, test"),

@@ -294,10 +294,11 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (ANALYSE, "threads", ("3",), TAKES_EFFECT),
     (ANALYSE, "workers", ("3",), TAKES_EFFECT),
 ]
+RECORD = str(Path(__file__).parents[2] / "results" / "figure6-digits" / "figure6.json")
 CASES += [
     (("report", "run", "--no-evaluate", "--no-estimate"), "out", ("r",), TAKES_EFFECT),
     (("report", "run", "--no-estimate"), "no-evaluate", (), TAKES_EFFECT),
-    (("report", "run", "--no-evaluate"), "no-estimate", (), TAKES_EFFECT),
+    (("report", "run", RECORD, "--no-evaluate"), "no-estimate", (), TAKES_EFFECT),
 ]
 ELSEWHERE = {
     "reproduce": "tests/experiments/test_catalogue.py, entry by entry",

@@ -6,7 +6,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab.report.charts import MOST_POINTS, chart, thinned
+from resnetlab.report.charts import MOST_POINTS, chart, thinned, values
 from resnetlab.report.figures import rendered
 from resnetlab.report.record import Bar, Figure, Line, Panel
 from tests.report.pages import figure
@@ -92,3 +92,11 @@ def test_names_in_pictures_are_no_formulas() -> None:
     assert "50 $ and $x^2$" in drawn
     assert "mathdefault" not in drawn
     assert ">1e−0" in drawn
+
+
+def test_bars_have_a_table_of_their_values() -> None:
+    bars = (Bar(-0.2, 50.0, "AP50", "#000000"), Bar(0.8, 40.5, "AP50", "#000000"))
+    points = Line((0.0,), (51.0,), "seeds", style="points")
+    (table,) = values(Figure("", (Panel("t", "network", "AP", (points,), bars, ticks=("a", "b")),)))
+    assert table.header == ("network", "what", "AP")
+    assert table.rows == (("a", "AP50", "50"), ("b", "AP50", "40.5"), ("a", "seeds", "51"))

@@ -118,7 +118,8 @@ def predict_(
     marks = "".join(f", {count:,} {PHRASES[name]}" for name, count in counts.items())
     places = ", ".join(map(str, (*tables, *([what.sort_into] if what.sort_into else []))))
     speed = f"{seconds:.1f} s, {len(found) / seconds:.1f} images/s ({predicting.about})"
-    tell(f"{counted(len(found), 'image')}{marks} in {speed}" + (f": {places}" if places else ""))
+    if found:
+        tell(f"{counted(len(found), 'image')}{marks} in {speed}" + (f": {places}" if places else ""))
     if unreadable and settings.on_bad is None:
         raise ResnetlabError(f"{len(unreadable):,} of {len(paths):,} files could not be read; they are named above")
 

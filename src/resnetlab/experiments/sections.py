@@ -107,7 +107,7 @@ def _classes(place: Path) -> list[Table]:
     if not (place / "per_class.csv").is_file():
         return []
     header, *rows = csv.reader(io.StringIO(read_text(place / "per_class.csv", "surrogateescape"), newline=""))
-    titles = tuple(name.replace("_", " ") for name in header)
+    titles = tuple("F1" if name == "f1" else name.replace("_", " ") for name in header)
     rows = [row for row in rows if len(row) == len(header)]
     title = "By class"
     if "f1" in header and len(rows) > WORST:

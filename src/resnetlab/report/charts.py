@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from resnetlab.report.record import Figure, Line, Panel
+from resnetlab.report.record import Figure, Line, Panel, Table
 
 MOST_POINTS = 400
 DIGITS = 6
@@ -33,6 +33,27 @@ def chart(figure: Figure) -> dict[str, Any] | None:
     labels = _labels(figure)
     panels = [_panel(panel, top if figure.share else panel.top, labels) for panel in figure.panels]
     return {"title": figure.title, "panels": panels}
+
+
+def values(figure: Figure) -> list[Table]:
+    """The values of bars, and of points and curves beside them, for figures that are no charts."""
+    found = []
+    for panel in figure.panels:
+        rows = [(_place(panel, bar.place), bar.label, f"{bar.height:.4g}") for bar in panel.bars]
+        rows += [
+            (_place(panel, x), line.label, f"{y:.4g}")
+            for line in panel.lines
+            for x, y in zip(line.x, line.y, strict=True)
+        ]
+        if rows:
+            found.append(Table((panel.x or "place", "what", panel.y or "value"), tuple(rows), "", panel.title))
+    return found
+
+
+def _place(panel: Panel, place: float) -> str:
+    """The label of a position on the x axis: its tick if there is one near, or the number."""
+    tick = round(place)
+    return panel.ticks[tick] if 0 <= tick < len(panel.ticks) else f"{place:.4g}"
 
 
 def _is_of_curves(panel: Panel) -> bool:

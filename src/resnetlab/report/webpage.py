@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from resnetlab.data.preprocessing import read_image
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
-from resnetlab.report.charts import chart
+from resnetlab.report.charts import chart, values
 from resnetlab.report.figures import rendered
 from resnetlab.report.inline import data_url, policy
 from resnetlab.report.record import Figure, Record
@@ -120,7 +120,12 @@ def html(page: Page) -> str:
         if found is not None:
             charts.append(found)
         source = data_url("image/svg+xml", rendered(figure, "svg"))
-        return {"source": source, "chart": None if found is None else len(charts) - 1, "name": _name(figure)}
+        return {
+            "source": source,
+            "chart": None if found is None else len(charts) - 1,
+            "name": _name(figure),
+            "values": [] if found else values(figure),
+        }
 
     body = environment.get_template("body.html.j2").render(page=page, drawn=drawn)
     guard = policy(script, style, "img-src data:")
