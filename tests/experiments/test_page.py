@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +170,25 @@ def test_the_command(command: Command, trained: Path, capsys: pytest.CaptureFixt
 def test_without_an_experiment_the_page_is_about_the_runs() -> None:
     made = page(Gathered(), {})
     assert (made.lead, made.overview, made.title) == (None, None, "Trained networks")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: run.pop("seed"),
+        lambda run: run["config"].pop("network"),
+        lambda run: run["result"].pop("test_error"),
+        lambda run: run.update(curve=[]),
+        lambda run: run["curve"][0].pop("test_error"),
+        lambda run: run.update(result=[]),
+    ],
+)
+def test_a_record_with_a_damaged_run_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], object]) -> None:
+    content = record("figure6", DEGRADED).to_json()
+    damage(content["runs"][0])
+    (tmp_path / "figure6.json").write_text(json.dumps(content))
+    with pytest.raises(ResnetlabError, match="figure6.json is damaged"):
+        gather([tmp_path / "figure6.json"])
+    (tmp_path / "below").mkdir()
+    (tmp_path / "figure6.json").rename(tmp_path / "below" / "figure6.json")
+    assert len(gather([tmp_path]).problems) == 1

@@ -474,6 +474,13 @@ SUBJECTS = (
     ),
     Subject("records", "record", ("record.json",), (read_record,), weight=4),
     Subject(
+        "records, commands",
+        "record",
+        ("record.json",),
+        (command("report", "record.json", "--no-estimate", "--out", "page"),),
+        ("record",),
+    ),
+    Subject(
         "labels of ImageNet",
         "imagenet",
         ("*.txt", "*.csv", "data/*"),

@@ -170,6 +170,21 @@ def test_no_value_beyond_the_ends_of_a_curve(browser: Browser, tmp_path: Path) -
     shown.close()
 
 
+@pytest.mark.parametrize(
+    "panel",
+    [
+        Panel("", "x", "y", (Line((0.0, 1.0), (1.0, 2.0), "", "#00000"),)),
+        Panel("", "x", "y", (Line((0.0, 1.0), (1.0, 2.0), style="wavy"),)),
+        Panel("", "x", "y", (Line((0.0, 1.0), (1.0, 2.0)),), right=float("-inf")),
+        Panel("", "x", "y", (Line((0.0, 1.0), (1.0,)),)),
+    ],
+    ids=["colour", "style", "limit", "lengths"],
+)
+def test_a_figure_that_cannot_be_is_named(tmp_path: Path, panel: Panel) -> None:
+    text = write_html(replace(page(tmp_path), lead=Figure("Odd & ends", (panel,))), tmp_path / "out").read_text()
+    assert "the figure &#39;Odd &amp; ends&#39; cannot be drawn" in text
+
+
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     made = page(tmp_path)
     (tmp_path / "picture.png").write_bytes(b"x")

@@ -9,7 +9,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.earlier import read_record
 from resnetlab.files import read_object
 from resnetlab.report.record import Record
-from resnetlab.runs.finished import FinishedRun, finished_runs
+from resnetlab.runs.finished import FinishedRun, checked_run, finished_runs
 from resnetlab.runs.stored import analysis_folder, is_finished, walk
 
 MOST_BYTES = 1 << 26  # of a record
@@ -38,7 +38,7 @@ def gather(places: Sequence[Path]) -> Gathered:
     found = Gathered()
     for place in places:
         if place.is_file():
-            found.records[place] = read_record(place)
+            found.records[place] = _read(place)
         elif not place.is_dir():
             raise ResnetlabError(f"{place} does not exist; expected a run folder, a record, or a folder of them")
         else:
@@ -73,7 +73,19 @@ def _records(folder: Path) -> dict[Path, Record]:
     Raises:
         ResnetlabError: a record is damaged.
     """
-    return {path: read_record(path) for path in sorted(folder.iterdir()) if _is_record(path)}
+    return {path: _read(path) for path in sorted(folder.iterdir()) if _is_record(path)}
+
+
+def _read(path: Path) -> Record:
+    """A record whose runs can be read.
+
+    Raises:
+        ResnetlabError: it or one of its runs is damaged.
+    """
+    record = read_record(path)
+    for said in record.runs:
+        checked_run(said, path)
+    return record
 
 
 def _is_record(path: Path) -> bool:

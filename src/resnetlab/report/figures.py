@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter, MaxNLocator, MultipleLocator
 
+from resnetlab.errors import ResnetlabError
 from resnetlab.files import replacing
 from resnetlab.report.record import Figure, Line, Panel
 
@@ -49,20 +50,40 @@ SETTINGS = PLAIN | {"font.family": FONT, "font.size": 9, "svg.fonttype": "none",
 
 
 def draw(figure: Figure, path: Path) -> None:
-    """Write `path`.png and `path`.svg."""
+    """Write `path`.png and `path`.svg.
+
+    Raises:
+        ResnetlabError: it has colours, styles or limits that cannot be.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _drawn(figure) as canvas:
+    with _possible(figure), _drawn(figure) as canvas:
         for form in ("png", "svg"):
             with replacing(path.with_name(f"{path.name}.{form}")) as temporary:
                 _save(canvas, temporary, form)
 
 
 def rendered(figure: Figure, form: Literal["png", "svg"]) -> bytes:
-    """The content of a figure's PNG or SVG file."""
+    """The content of a figure's PNG or SVG file.
+
+    Raises:
+        ResnetlabError: it has colours, styles or limits that cannot be.
+    """
     buffer = io.BytesIO()
-    with _drawn(figure) as canvas:
+    with _possible(figure), _drawn(figure) as canvas:
         _save(canvas, buffer, form)
     return buffer.getvalue()
+
+
+@contextmanager
+def _possible(figure: Figure) -> Iterator[None]:
+    """Turn what Matplotlib raises for figures of damaged records, which can be anything, into one error."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        name = figure.title.partition("\n")[0]
+        raise ResnetlabError(f"the figure {name!r} cannot be drawn: {error!r}") from error
 
 
 def _save(canvas: Canvas, target: Path | io.BytesIO, form: str) -> None:

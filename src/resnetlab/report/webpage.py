@@ -115,12 +115,16 @@ def html(page: Page) -> str:
     charts: list[dict[str, Any]] = []
 
     def drawn(figure: Figure) -> dict[str, Any]:
-        """A figure's static picture, and the number of its chart, if it is interactive."""
+        """A figure's static picture, and the number of its chart if it is interactive; or why it cannot be drawn."""
+        try:
+            source = data_url("image/svg+xml", rendered(figure, "svg"))
+        except ResnetlabError as error:
+            return {"problem": str(error)}
         found = chart(figure)
         if found is not None:
             charts.append(found)
-        source = data_url("image/svg+xml", rendered(figure, "svg"))
         return {
+            "problem": "",
             "source": source,
             "chart": None if found is None else len(charts) - 1,
             "name": _name(figure),

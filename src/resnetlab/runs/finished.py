@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, from_fields, parse
 from resnetlab.runs.stored import CONFIG, METRICS, RESULT, Line, read_config, read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Metric
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,19 +114,47 @@ def _checked(run: FinishedRun, folder: Path) -> FinishedRun:
         ResnetlabError: names the file.
     """
     checked_configuration(run, folder)
-    splits = {name.partition("_")[0] for name in run.result} & {"train", "validation", "test"} | {"test"}
-    _check(folder / RESULT, lambda: [run.final(split) for split in splits])
-    _check(folder / RESULT, lambda: run.result.get("environment", {}).get("cpu"))
-    _check(folder / METRICS, lambda: (run.curve[-1], [run.at(split) for split in splits]))
+    _check(folder / RESULT, lambda: _numbers(run))
+    _check(folder / METRICS, lambda: _curves(run))
     return run
 
 
-def _check(file: Path, read: Callable[[], object]) -> None:
+def checked_run(said: Mapping[str, Any], record: Path) -> FinishedRun:
+    """A run of a record, if its parts are what they should be.
+
+    Raises:
+        ResnetlabError: names the record's file.
     """
+
+    def read() -> FinishedRun:
+        run = FinishedRun.from_json(said)
+        assert (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)) is not None  # noqa: S101 -- reads
+        _numbers(run)
+        _curves(run)
+        return run
+
+    return _check(record, read)
+
+
+def _splits(run: FinishedRun) -> set[str]:
+    return {name.partition("_")[0] for name in run.result} & {"train", "validation", "test"} | {"test"}
+
+
+def _numbers(run: FinishedRun) -> object:
+    return [run.final(split) for split in _splits(run)], run.result.get("environment", {}).get("cpu")
+
+
+def _curves(run: FinishedRun) -> object:
+    return int(run.curve[-1]["step"]), [run.at(split) for split in _splits(run)]
+
+
+def _check(file: Path, read: Callable[[], T]) -> T:
+    """What `read` gives.
+
     Raises:
         ResnetlabError: what is to be read is not there, or of another form.
     """
     try:
-        read()
+        return read()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ResnetlabError(f"{file} is damaged: {error!r}") from None
