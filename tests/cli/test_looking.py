@@ -109,6 +109,17 @@ def test_a_damaged_run_is_named(command: Command, runs: Path, capsys: Captured, 
     assert command("watch") == 0
 
 
+def test_a_page_without_a_run_that_is_damaged(command: Command, runs: Path, capsys: Captured) -> None:
+    shutil.copytree(runs / "a", runs / "c")
+    config = json.loads((runs / "c" / "config.json").read_text())
+    del config["data"]["split"]
+    (runs / "c" / "config.json").write_text(json.dumps(config))
+    assert command("report", "runs", "--out", "page", "--no-evaluate") == 0
+    assert "runs/c is damaged: KeyError('split'); left out" in capsys.readouterr().err
+    assert command("report", "runs/c", "--out", "page", "--no-evaluate") == 2
+    assert "runs/c is damaged" in capsys.readouterr().err
+
+
 def test_a_command_that_cannot_be_parsed(command: Command, runs: Path) -> None:
     (runs / "a" / "log.jsonl").write_text('{"event": "start", "command": "resnetlab train it\'s"}\n')
     assert command("report", "runs", "--no-estimate", "--out", "page") == 0

@@ -54,8 +54,6 @@ def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate
         raise ResnetlabError(
             f"{', '.join(map(str, places))}: no finished run and no record of an experiment is there"
         )
-    for problem in found.problems:
-        complain(f"{problem}; left out")
     for folder in found.unfinished:
         say(f"{folder} has not finished, so it is not on the page")
     if evaluate:
@@ -65,7 +63,10 @@ def write_page_of(places: Sequence[Path], out: Path, *, evaluate: bool, estimate
         entries, measured = missing(found.records.values()), Expected(Options())
         expected = {entry.name: measured(entry) for entry in watched(entries, "estimating times", len(entries))}
     say(f"The page of {counted(len(found.records), 'record')} and {counted(len(found.runs), 'run')} ...")
-    written = write_html(page(found, expected), out)
+    made = page(found, expected)
+    for problem in found.problems:
+        complain(f"{problem}; left out")
+    written = write_html(made, out)
     say(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return written
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,23 @@ def page(found: Gathered, expected: Mapping[str, str]) -> Page:
     """The page of records and runs; `expected` says how long what is missing takes, by its name."""
     named = {f"record-{number}": record for number, record in enumerate(found.records.values(), 1)}
     records = tuple(_of_record(anchor, record) for anchor, record in named.items())
-    runs = tuple(
-        of_run(f"run-{number}", folder, run, found.of_run.get(folder, ()))
-        for number, (folder, run) in enumerate(found.runs.items(), 1)
-    )
+    runs = tuple(_runs(found))
     figure, text = lead(list(named.values())) or (None, "")
     groups = {title: sections for title, sections in (("Experiments", records), ("Runs", runs)) if sections}
     if not records:
         return Page(RUNS, (ABOUT_RUNS,), None, groups)
     return Page(TITLE, ABOUT, overview(named, expected), groups, figure, text)
+
+
+def _runs(found: Gathered) -> Iterator[Section]:
+    """A section for each run; what is wrong with damaged ones among others is noted."""
+    for number, (folder, run) in enumerate(found.runs.items(), 1):
+        try:
+            yield of_run(f"run-{number}", folder, run, found.of_run.get(folder, ()))
+        except ResnetlabError as error:
+            if len(found.runs) == 1:
+                raise
+            found.problems.append(str(error))
 
 
 def _of_record(anchor: str, record: Record) -> Section:
@@ -66,7 +74,20 @@ def _of_record(anchor: str, record: Record) -> Section:
 
 
 def of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Record] = ()) -> Section:
-    """One run: numbers, curves, pictures of its evaluation, layers, and the command."""
+    """One run: numbers, curves, pictures of its evaluation, layers, and the command.
+
+    Raises:
+        ResnetlabError: a file of the run is damaged.
+    """
+    try:
+        return _of_run(anchor, folder, run, analyses)
+    except ResnetlabError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise ResnetlabError(f"the configuration or result of {folder} is damaged: {error!r}") from None
+
+
+def _of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Record]) -> Section:
     place = evaluation_folder(folder)
     shown = {sample_file(folder): "The first training images, as the network gets them"}
     shown |= {place / name: caption for name, caption in PICTURES.items()}

@@ -148,6 +148,6 @@ def _recipe(fields: dict[str, Any]) -> str:
     changed = [
         f"{field} {value}"
         for field, value in fields.items()
-        if value != named[field] and field != "report_every" and has_effect(field, fields)
+        if field in named and value != named[field] and field != "report_every" and has_effect(field, fields)
     ]
     return name + (f" with {', '.join(changed)}" if changed else "")
