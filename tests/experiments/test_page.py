@@ -192,3 +192,11 @@ def test_a_record_with_a_damaged_run_is_named(tmp_path: Path, damage: Callable[[
     (tmp_path / "below").mkdir()
     (tmp_path / "figure6.json").rename(tmp_path / "below" / "figure6.json")
     assert len(gather([tmp_path]).problems) == 1
+
+
+def test_a_record_with_rows_of_another_length_is_named(tmp_path: Path) -> None:
+    content = record("figure6", DEGRADED).to_json()
+    content["tables"][0]["rows"][0].append("x")
+    (tmp_path / "figure6.json").write_text(json.dumps(content))
+    with pytest.raises(ResnetlabError, match="figure6.json: no record: a row of 7 cells in a table of 6"):
+        gather([tmp_path / "figure6.json"])

@@ -149,6 +149,10 @@ class Record:
         if content.get("format") != FORMAT:
             raise ResnetlabError(f"a record of format {content.get('format')}; this resnetlab reads {FORMAT}")
         try:
-            return msgspec.convert(content, cls)
+            record = msgspec.convert(content, cls)
         except msgspec.ValidationError as error:
             raise ResnetlabError(f"no record: {error}") from None
+        for table in record.tables:
+            if odd := next((row for row in table.rows if len(row) != len(table.header)), None):
+                raise ResnetlabError(f"no record: a row of {len(odd)} cells in a table of {len(table.header)}")
+        return record
