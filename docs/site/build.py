@@ -15,6 +15,7 @@ import resnetlab
 
 ROOT = Path(__file__).parents[2]
 KINDS = {".md", ".png", ".py", ".toml", ".cff", ".json"}
+FOLDERS = ("docs", "results", "src", "tests", "benchmarks")
 REFERENCE = {
     "Networks": ("resnetlab.networks.architecture", "resnetlab.networks.resnet", "resnetlab.networks.measure"),
     "Models": ("resnetlab.models.modelfile", "resnetlab.models.trust"),
@@ -41,9 +42,7 @@ def main() -> None:
     out = options.parse_args().out.resolve()
     with tempfile.TemporaryDirectory() as text:
         source = Path(text) / "source"
-        for name in subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.splitlines():
+        for name in _tracked():
             if Path(name).suffix in KINDS and (ROOT / name).is_file():
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, source / name)
@@ -55,6 +54,16 @@ def main() -> None:
     if status:
         raise SystemExit(status)
     print(f"{out / 'README.html'}: open it in a browser")
+
+
+def _tracked() -> list[str]:
+    """The files of the repository, without what git ignores; outside of a clone, those of its folders."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        return listed.stdout.splitlines()
+    paths = [*ROOT.glob("*.*"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.*"))]
+    return [str(path.relative_to(ROOT)) for path in paths]
 
 
 def _contents() -> str:
