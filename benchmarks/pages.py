@@ -8,14 +8,14 @@ Those after `<!-- overview -->`, `<!-- speeds -->` and `<!-- catalogue -->` come
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from resnetlab.experiments.catalogue import ENTRIES
 from resnetlab.experiments.earlier import read_record
-from resnetlab.experiments.experiment import Experiment
 from resnetlab.experiments.overview import HEADER, NONE, overview
-from resnetlab.experiments.study import Joined
+from resnetlab.experiments.study import experiment_of
 from resnetlab.report.record import Record, Table
 from resnetlab.report.writing import write_page
 
@@ -55,11 +55,16 @@ def filled(text: str) -> str:
     return FILLED.sub(made, text)
 
 
+@cache
+def records() -> dict[str, Record]:
+    """The records of experiments and studies, by their path in the repository."""
+    return {path.relative_to(ROOT).as_posix(): read_record(path) for path in sorted(RESULTS.glob("*/*.json"))}
+
+
 def overview_table() -> Table:
     """Our number beside the paper's, where it has one, with a link to the page of each record."""
-    records = {str(path.relative_to(ROOT)): read_record(path) for path in sorted(RESULTS.glob("*/*.json"))}
     rows = []
-    for row in overview(records, {}).rows:
+    for row in overview(records(), {}).rows:
         title, state, here, paper, difference = row.cells
         if row.anchor and paper != NONE:
             page = Path(row.anchor).with_suffix(".md").as_posix()
@@ -70,14 +75,13 @@ def overview_table() -> Table:
 def catalogue() -> Table:
     """What can be reproduced, the time at the smallest scale, and what came out, with links to the records' pages."""
     minutes = json.loads((RESULTS / "durations-cpu.json").read_text())["minutes"]
-    records = {path: read_record(path) for path in sorted(RESULTS.glob("*/*.json"))}
     rows = []
     for entry in ENTRIES:
-        made = [path for path, record in records.items() if record.name == entry.name]
-        places = [path.relative_to(ROOT).with_suffix(".md").as_posix() for path in made]
+        made = [path for path, record in records().items() if record.name == entry.name]
+        places = [Path(path).with_suffix(".md").as_posix() for path in made]
         links = ", ".join(f"[{Path(place).parent.name}](../{place})" for place in places)
-        inner = entry.experiment if isinstance(entry, Joined) else entry
-        scales = ", ".join(inner.scales) if isinstance(inner, Experiment) else "computed or measured"
+        experiment = experiment_of(entry)
+        scales = "computed or measured" if experiment is None else ", ".join(experiment.scales)
         time = f"{max(1, round(minutes[entry.name]))}" if entry.name in minutes else "–"
         rows.append((f"`resnetlab reproduce {entry.name}`", entry.title, scales, time, links or "–"))
     return Table(("command", "what it shows", "scales", "minutes", "what came out"), tuple(rows))

@@ -13,7 +13,7 @@ import pytest
 
 import resnetlab.cli
 from resnetlab.cli.command import app, summaries
-from resnetlab.cli.overview import GROUPS
+from resnetlab.cli.helping import GROUPS
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]

@@ -31,7 +31,7 @@ PRELOADED = (
     "resnetlab.detection.model", "resnetlab.experiments.catalogue", "resnetlab.experiments.earlier",
     "resnetlab.inference.engines", "resnetlab.inference.explain", "resnetlab.inference.predict",
     "resnetlab.models.caffe", "resnetlab.models.exporting", "resnetlab.report.evaluation_files",
-    "resnetlab.report.figures", "resnetlab.cli.reporting", "resnetlab.cli.listing", "resnetlab.cli.watching",
+    "resnetlab.report.figures", "resnetlab.cli.reporting", "resnetlab.cli.run_table", "resnetlab.cli.watching",
     "resnetlab.experiments.sections", "resnetlab.report.webpage",
 )  # fmt: skip
 

@@ -130,13 +130,13 @@ def _run() -> None:
         embedding,
         ensembling,
         evaluation,
-        listing,
         networks,
         predicting,
         published,
         recipes,
         reporting,
         reproduce,
+        run_table,
         serve,
         train,
         watching,
@@ -144,7 +144,7 @@ def _run() -> None:
     )
     from resnetlab.cli.command import HELP, app, summaries
     from resnetlab.cli.common import complain
-    from resnetlab.cli.overview import print_overview, wrapped
+    from resnetlab.cli.helping import print_overview, wrapped
     from resnetlab.cli.renamed import renamed
 
     if sys.argv[1:] in ([], ["-h"], ["--help"]):

@@ -3,7 +3,7 @@
 from resnetlab.errors import ResnetlabError, near_matches
 from resnetlab.experiments import cost, depth, detection, imagenet, table1
 from resnetlab.experiments.experiment import Entry, Experiment
-from resnetlab.experiments.study import Joined
+from resnetlab.experiments.study import experiment_of
 from resnetlab.experiments.why import figure7, gradients, landscape, lesions, overfit, refinement
 
 WHY = (figure7, gradients, lesions, refinement, landscape, overfit)
@@ -31,9 +31,5 @@ def find(name: str) -> Entry:
 
 def inspections() -> dict[str, Experiment]:
     """The experiments that measure networks for classification, by name: what `analyse` offers."""
-    inner = (entry.experiment if isinstance(entry, Joined) else entry for entry in ENTRIES)
-    return {
-        entry.name: entry
-        for entry in inner
-        if isinstance(entry, Experiment) and entry.inspection and entry.inspection.subject is None
-    }
+    found = filter(None, map(experiment_of, ENTRIES))
+    return {each.name: each for each in found if each.inspection and each.inspection.subject is None}

@@ -16,7 +16,7 @@ from resnetlab.experiments.catalogue import ENTRIES
 from resnetlab.experiments.experiment import Entry, Experiment
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.plan import counted, plan
-from resnetlab.experiments.study import Joined
+from resnetlab.experiments.study import experiment_of
 from resnetlab.experiments.summary import beside_paper, mean_and_spread, tested_error
 from resnetlab.networks.architecture import Architecture
 from resnetlab.paper.tables import Printed
@@ -103,11 +103,10 @@ class Expected:
 
     def minutes(self, entry: Entry) -> float | None:
         """The minutes that an entry takes; None for studies without runs, and where data or packages are missing."""
-        inner = entry.experiment if isinstance(entry, Joined) else entry
-        if not isinstance(inner, Experiment):
+        if (experiment := experiment_of(entry)) is None:
             return None
         try:
-            return 60 * self._of(inner)
+            return 60 * self._of(experiment)
         except ResnetlabError:
             return None
 
@@ -150,8 +149,8 @@ def _state(entry: Entry, record: Record) -> tuple[str, str, str, str]:
         return "made", _finding(record), NONE, NONE
     networks, seeds = len({run.architecture for run in runs}), len({run.seed for run in runs})
     state = f"run: {runs[0].data}, {_counted(networks, 'network')}, {_counted(seeds, 'seed')}"
-    inner = entry.experiment if isinstance(entry, Joined) else entry
-    if isinstance(inner, Experiment) and (six := inner.ensemble):
+    experiment = experiment_of(entry)
+    if experiment is not None and (six := experiment.ensemble):
         return state, _finding(record), f"{six.top5_error:.2f} % top-5 ({six.protocol})", ELSEWHERE
     if record.data or any(run.measured for run in runs):
         return state, _finding(record), NONE, NONE
@@ -185,9 +184,8 @@ def _best(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 def _printed(entry: Entry, architecture: Architecture) -> Printed | None:
     """The paper's row of a network; where a table does not say the option, it is A."""
-    inner = entry.experiment if isinstance(entry, Joined) else entry
-    paper = inner.paper if isinstance(inner, Experiment) else ()
-    key = architecture.name, architecture.shortcut
+    experiment, key = experiment_of(entry), (architecture.name, architecture.shortcut)
+    paper = experiment.paper if experiment is not None else ()
     return next((row for row in paper if (row.network, row.shortcut or "A") == key), None)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from resnetlab.experiments.experiment import Experiment, Listener, Made
+from resnetlab.experiments.experiment import Entry, Experiment, Listener, Made
 from resnetlab.experiments.options import Options
 from resnetlab.report.record import Record
 
@@ -58,6 +58,12 @@ class Joined:
             return self.experiment.make(options, listener)
         first, then = self.study.study(options, listener), self.experiment.make(options, listener)
         return replace(then, record=first if then.record is None else joined(first, then.record))
+
+
+def experiment_of(entry: Entry) -> Experiment | None:
+    """The experiment of an entry of the catalogue, if it is one of runs."""
+    inner = entry.experiment if isinstance(entry, Joined) else entry
+    return inner if isinstance(inner, Experiment) else None
 
 
 def joined(first: Record, then: Record) -> Record:

@@ -103,7 +103,7 @@ def checked_configuration(run: FinishedRun, folder: Path) -> FinishedRun:
     Raises:
         ResnetlabError: names the file.
     """
-    _check(folder / CONFIG, lambda: (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)))
+    _check(folder / CONFIG, lambda: _configuration(run))
     return run
 
 
@@ -128,12 +128,16 @@ def checked_run(said: Mapping[str, Any], record: Path) -> FinishedRun:
 
     def read() -> FinishedRun:
         run = FinishedRun.from_json(said)
-        assert (run.architecture, run.metric, run.seed, run.data, dict(run.recipe)) is not None  # noqa: S101 -- reads
+        _configuration(run)
         _numbers(run)
         _curves(run)
         return run
 
     return _check(record, read)
+
+
+def _configuration(run: FinishedRun) -> object:
+    return run.architecture, run.metric, run.seed, run.data, dict(run.recipe)
 
 
 def _splits(run: FinishedRun) -> set[str]:

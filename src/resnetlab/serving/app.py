@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -94,10 +95,7 @@ class Service:
                 yield
 
     async def _page(self, request: Request) -> Response:
-        parts = {name: (WEB / name).read_text(encoding="utf-8") for name in ("serve.html", "serve.js", "serve.css")}
-        text = parts["serve.html"].replace("/*style*/", parts["serve.css"]).replace("/*script*/", parts["serve.js"])
-        more = ("connect-src 'self'", "img-src data: blob:")
-        guard = policy(parts["serve.js"], parts["serve.css"], *more) + "; frame-ancestors 'none'"
+        text, guard = _page_and_policy()
         return HTMLResponse(text, headers={"Content-Security-Policy": guard})
 
     async def _health(self, request: Request) -> Response:
@@ -205,6 +203,13 @@ class Service:
 
     def _fitted(self, data: bytes, name: str) -> np.ndarray:
         return fitted(self.engine.fit, open_image(data, name, self.limits.pixels), name)
+
+
+@cache
+def _page_and_policy() -> tuple[str, str]:
+    html, script, style = ((WEB / f"serve.{kind}").read_text(encoding="utf-8") for kind in ("html", "js", "css"))
+    guard = policy(script, style, "connect-src 'self'", "img-src data: blob:") + "; frame-ancestors 'none'"
+    return html.replace("/*style*/", style).replace("/*script*/", script), guard
 
 
 def _maps(shown: Explained) -> list[dict[str, str]]:
