@@ -93,6 +93,22 @@ def test_damaged_files_end_in_one_error(
             assert name in error
 
 
+@pytest.mark.parametrize("change", [{"source": None}, {"threads": "x"}, {"compiled": 1}])
+def test_how_a_run_was_executed_is_checked(
+    command: Command, run: Path, change: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is missing or of another type is named; the file can be removed, and the command writes it again."""
+    said = json.loads((run / "execution.json").read_text()) | change
+    name = next(iter(change))
+    (run / "execution.json").write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    for words in (("analyse", "run", "--only", "figure7"), ("evaluate", "run"), TRAIN):
+        assert command(*words) == 2
+        assert f"execution.json is damaged: {name} is" in capsys.readouterr().err
+    (run / "execution.json").unlink()
+    assert command(*TRAIN) == 0
+    assert command("evaluate", "run") == 0
+
+
 def test_a_configuration_that_lacks_parts(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "config.json").write_text("{}")
     assert command(*TRAIN) == 2

@@ -93,7 +93,7 @@ def _save(canvas: Canvas, target: Path | io.BytesIO, form: str) -> None:
 @contextmanager
 def _drawn(figure: Figure) -> Iterator[Canvas]:
     """All panels of a figure, drawn, with the settings under which they are saved."""
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS), np.errstate(all="ignore"):  # limits can be any numbers
         width, height = figure.size
         canvas = Canvas(figsize=(width * len(figure.panels) + 0.4, height), layout="constrained")
         axes = canvas.subplots(1, len(figure.panels), sharey=figure.share, squeeze=False)[0]

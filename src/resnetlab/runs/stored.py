@@ -17,6 +17,10 @@ from resnetlab.files import read_json_lines, read_object, write_json
 CONFIG, EXECUTION, RESULT = "config.json", "execution.json", "result.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.jsonl", ".lock"
 CHECKSUM = "checksum"
+PLACES = {"source": str, "data_dir": str}
+"""Where the data of a run is."""
+EXECUTED = {"device": str, "threads": int, "workers": int, "compiled": bool, "captured": bool, "recomputed": bool}
+"""How a run was executed; earlier versions wrote fewer of them."""
 Line = dict[str, Any]
 
 
@@ -39,7 +43,12 @@ def read_settings(path: Path) -> Line:
         ResnetlabError: there is none, or it is damaged.
     """
     settings = _read_json(path / EXECUTION)
-    _check_types(path / EXECUTION, settings, {"source": str, "data_dir": str})
+    if missing := [name for name in PLACES if name not in settings]:
+        raise ResnetlabError(
+            f"{path / EXECUTION} is damaged: {missing[0]} is missing; remove the file and give the command that "
+            "trained the run again, which writes it again"
+        )
+    _check_types(path / EXECUTION, settings, PLACES | EXECUTED)
     return settings
 
 
