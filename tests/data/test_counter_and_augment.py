@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab.data.augment import crop_and_flip, per_pixel_mean, preprocess, zero_pad
-from resnetlab.data.counter import bits, permutation
+from resnetlab.data.counter import bits, bits_at, key, permutation
 from resnetlab.data.dataset import Dataset
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
@@ -45,7 +45,7 @@ def test_permutations_are_uniform() -> None:
 def test_coordinates_matter_and_are_independent() -> None:
     n = torch.arange(4000)
     a, b = bits(n, 0, 1, 5), bits(n, 1, 0, 5)
-    assert torch.equal(a, bits(n, 0, 1, last=torch.tensor(5)))
+    assert torch.equal(a, bits_at(n, key(0, 1), torch.tensor(5)))
     assert not torch.equal(a, b)
     for x, y in ((a, b), (bits(n, 3, 1, 0), bits(n, 3, 1, 1))):
         lows = torch.stack([x & 1, y & 1]).double()
@@ -77,7 +77,7 @@ def test_crops_are_crops(
         np.random.default_rng(seed).integers(1, 256, (6, height, width, channels), dtype=np.uint8)
     )
     index = torch.tensor([3, 0, 3, 5])
-    found = crop_and_flip(zero_pad(pixels, padding), index, padding, flip, seed, torch.tensor(step)).numpy()
+    found = crop_and_flip(zero_pad(pixels, padding), index, padding, flip, key(seed, 1), torch.tensor(step)).numpy()
     for crop, k in zip(found, index.tolist(), strict=True):
         candidates = (
             literal_crop(pixels[k].numpy(), padding, top, left, mirrored)
@@ -92,7 +92,9 @@ def test_every_offset_and_both_flips_come_equally_often() -> None:
     pixels = torch.arange(1, 82, dtype=torch.uint8).reshape(1, 9, 9, 1)
     seen: dict[tuple[int, bool], int] = {}
     count = 16_200
-    crops = crop_and_flip(zero_pad(pixels, 1), torch.zeros(count, dtype=torch.int64), 1, True, 0, torch.tensor(0))
+    crops = crop_and_flip(
+        zero_pad(pixels, 1), torch.zeros(count, dtype=torch.int64), 1, True, key(0, 1), torch.tensor(0)
+    )
     for crop in crops[..., 0]:
         flipped = bool(crop[4, 3] > crop[4, 5])
         seen[int(crop[4, 4]), flipped] = seen.get((int(crop[4, 4]), flipped), 0) + 1

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnetlab.data.counter import bits
+from resnetlab.data.counter import bits_at
 
 
 def per_pixel_mean(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "c h w"]:
@@ -31,18 +31,18 @@ def crop_and_flip(
     index: Int64[Tensor, "b"],
     padding: int,
     flip: bool,
-    seed: int,
+    key: int | Int64[Tensor, ""],
     step: Int64[Tensor, ""],
     places: Int64[Tensor, "b"] | None = None,
 ) -> UInt8[Tensor, "b h w c"]:
     """Random crops of the images `index`, back to the unpadded size; `flip` mirrors half of them left to right.
 
-    The batch depends on (seed, step) alone; `step` is a tensor on the device. `places` are the positions of these
+    The batch depends on (key, step) alone; `step` is a tensor on the device. `places` are the positions of these
     images in the batch, if they are only a part of it.
     """
     device = padded.device
     height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
-    draw = bits(torch.arange(len(index), device=device) if places is None else places, seed, 1, last=step)
+    draw = bits_at(torch.arange(len(index), device=device) if places is None else places, key, step)
     top, left = draw % 65_536 % (2 * padding + 1), (draw >> 16) % 65_536 % (2 * padding + 1)
     rows = top[:, None] + torch.arange(height, device=device)
     columns = torch.arange(width, device=device).expand(len(index), width)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from resnetlab.data.counter import bits, uniforms
+from resnetlab.data.counter import bits_at, key, uniforms_at
 
 MIXING, ERASING = 20, 21  # coordinates of random numbers
 QUANTILES = 65_536
@@ -50,7 +50,8 @@ class BatchAugmenter:
 
     def __init__(self, how: BatchAugmentation, seed: int, mine: Int64[Tensor, "b"]) -> None:
         self.how = how
-        self.seed = seed
+        keys = (torch.tensor(key(seed, which), device=mine.device) for which in (MIXING, ERASING))
+        self._mixing_key, self._erasing_key = keys
         self.places = mine
         alphas = [alpha for alpha in (how.mixup, how.cutmix) if alpha]
         self._mixes = bool(alphas)
@@ -89,7 +90,7 @@ class BatchAugmenter:
         """Per group and pixel, and per group, the share that an image keeps."""
         device = self._groups.device
         counter = self._groups[:, None] * 4 + torch.arange(4, device=device)
-        kind, quantile, x, y = bits(counter, self.seed, MIXING, last=step).unbind(1)
+        kind, quantile, x, y = bits_at(counter, self._mixing_key, step).unbind(1)
         kind = kind % len(self._cuts)
         cut, share = self._cuts[kind], self._shares[kind, quantile % QUANTILES]
         half = 0.5 * (1 - share).sqrt()
@@ -105,7 +106,7 @@ class BatchAugmenter:
         height, width = images.shape[2:]
         numbers = 2 * TRIES + 3
         counter = self.places[:, None] * numbers + torch.arange(numbers, device=self.places.device)
-        drawn = uniforms(counter, self.seed, ERASING, last=step)
+        drawn = uniforms_at(counter, self._erasing_key, step)
         area = height * width * (AREAS[0] + (AREAS[1] - AREAS[0]) * drawn[:, :TRIES])
         low, high = map(math.log, RATIOS)
         ratio = (low + (high - low) * drawn[:, TRIES : 2 * TRIES]).exp()

@@ -9,29 +9,38 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
+MASK = 0x7FFFFFFFFFFFFFFF
 
 
-def bits(
-    counter: Int64[Tensor, "*shape"], *coordinates: int, last: Int64[Tensor, ""] | None = None
+def bits(counter: Int64[Tensor, "*shape"], *coordinates: int) -> Int64[Tensor, "*shape"]:
+    """63 random bits per element of `counter`, independent for different coordinates."""
+    return _mix_on_device(counter * _signed(GOLDEN) + key(*coordinates)) & MASK
+
+
+def bits_at(
+    counter: Int64[Tensor, "*shape"], first: int | Int64[Tensor, ""], last: Int64[Tensor, ""]
 ) -> Int64[Tensor, "*shape"]:
-    """63 random bits per element of `counter`, independent for different coordinates.
+    """The same, where the last coordinate is a tensor on the device; `first` is the key of the others.
 
-    The last coordinate may be a tensor on a device; this avoids a synchronisation.
+    No synchronisation is needed, and compiled code serves every seed if the key is a tensor, too.
     """
-    key = 0
+    shift = _mix_on_device(last * _signed(GOLDEN) + first) + _signed(GOLDEN)
+    return _mix_on_device(counter * _signed(GOLDEN) + shift) & MASK
+
+
+def key(*coordinates: int) -> int:
+    """The coordinates as one number, for `bits_at`."""
+    found = 0
     for coordinate in coordinates:
-        key = _mix(key + (coordinate + 1) * GOLDEN)
-    shift = _signed(key + GOLDEN) if last is None else _mix_on_device(last * _signed(GOLDEN) + _signed(key + GOLDEN))
-    if last is not None:
-        shift = shift + _signed(GOLDEN)
-    return _mix_on_device(counter * _signed(GOLDEN) + shift) & 0x7FFFFFFFFFFFFFFF
+        found = _mix(found + (coordinate + 1) * GOLDEN)
+    return _signed(found + GOLDEN)
 
 
-def uniforms(
-    counter: Int64[Tensor, "*shape"], *coordinates: int, last: Int64[Tensor, ""] | None = None
+def uniforms_at(
+    counter: Int64[Tensor, "*shape"], first: int | Int64[Tensor, ""], last: Int64[Tensor, ""]
 ) -> Float[Tensor, "*shape"]:
-    """Random numbers from 0 to less than 1, in steps of 2^-24; the coordinates are those of `bits`."""
-    return (bits(counter, *coordinates, last=last) >> 39).float() / 2**24
+    """Random numbers from 0 to less than 1, in steps of 2^-24; see `bits_at`."""
+    return (bits_at(counter, first, last) >> 39).float() / 2**24
 
 
 def permutation(n: int, seed: int, epoch: int, device: torch.device) -> Int64[Tensor, "n"]:

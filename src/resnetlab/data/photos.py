@@ -121,18 +121,24 @@ class PhotoStream:
         self._pool = ThreadPoolExecutor(threads or os.cpu_count())
         self._scratch = threading.local()
         self._begun: dict[int, Begun] = {}
+        self._deviation = preprocessing.std.flatten().cpu()
         self._mean, self._std = (_by_row(x.cpu(), augmentation.size) for x in (preprocessing.mean, preprocessing.std))
 
     def batch(self, step: int) -> tuple[Float[Tensor, "b 3 h w"], Shaped[Tensor, "b *target"]]:
         """Augmented, preprocessed images and their targets for step `step`, counted from 0."""
-        pixels, labels = (x.to(self.device, non_blocking=True) for x in self.read(step))
+        pixels, labels = map(self._sent, self.read(step))
         if pixels.is_floating_point():
             images = pixels.permute(0, 3, 1, 2)
         else:
             images = self.preprocessing(pixels)
             if self.augmentation.colour:
-                images += torch.from_numpy(self._shifts(self._draws(step))).to(self.device)[:, :, None, None]
+                images += self._sent(torch.from_numpy(self._shifts(self._draws(step))))[:, :, None, None]
         return self._after(images, labels, torch.full((), step, device=self.device))
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """On the device, without waiting: a copy to a GPU starts from pinned memory."""
+        pinned = x.pin_memory() if self.device.type == "cuda" and not x.is_pinned() else x
+        return pinned.to(self.device, non_blocking=True)
 
     def read(self, step: int) -> tuple[Tensor, Int64[Tensor, "b"]]:
         """The batch from the threads, channels last: preprocessed floats for a CPU, bytes for a GPU."""
@@ -219,7 +225,7 @@ class PhotoStream:
         """AlexNet's colour noise per image, scaled for the normalised input."""
         normal = torch.special.ndtri(torch.from_numpy(draws[:, COLOUR]).clamp(1e-9)).float()
         noise = normal * self.augmentation.colour * torch.tensor(EIGENVALUES)
-        shifts: np.ndarray = (noise @ torch.tensor(EIGENVECTORS).T / self.preprocessing.std.flatten().cpu()).numpy()
+        shifts: np.ndarray = (noise @ torch.tensor(EIGENVECTORS).T / self._deviation).numpy()
         return shifts
 
     def _draws(self, step: int) -> np.ndarray:

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from resnetlab.data.augment import crop_and_flip, zero_pad
 from resnetlab.data.batch_augment import OFF, BatchAugmentation, BatchAugmenter
-from resnetlab.data.counter import balanced_draws, permutation
+from resnetlab.data.counter import balanced_draws, key, permutation
 from resnetlab.data.dataset import Pixels
 from resnetlab.data.preprocessing import Preprocessing
+
+CROPS = 1  # coordinate of random numbers
 
 
 class Stream:
@@ -43,6 +45,7 @@ class Stream:
         self.seed = seed
         self.padding = padding
         self.flip = flip
+        self._key = torch.tensor(key(seed, CROPS), device=device)
         self._padded = zero_pad(images.pixels, padding)
         self._epochs = 1 + -(-self.distinct // len(images))  # that a batch can span
         self._order = lru_cache(self._epochs)(self._balanced if balanced else self._shuffled)
@@ -69,7 +72,7 @@ class Stream:
         """The batch of a prepared step, computed on the device without synchronisation."""
         index = self.indices(step)
         places = self._after.places
-        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self.seed, step, places)
+        pixels = crop_and_flip(self._padded, index, self.padding, self.flip, self._key, step, places)
         return self._after(self.preprocessing(pixels), self.images.labels[index], step)
 
     def indices(self, step: Int64[Tensor, ""]) -> Int64[Tensor, "b"]:
