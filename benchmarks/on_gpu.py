@@ -3,7 +3,7 @@
     python -m benchmarks.on_gpu check training detection --out results-gpu --minutes 5
     python -m benchmarks.on_gpu figure6 --archive cifar10-jpeg.tar.xz --out results-gpu --minutes 9
 
-- check: the tests of captured steps, and whether training twice gives the same bits.
+- check: the tests of captured steps and of our own kernels, and whether training twice gives the same bits.
 - training: speed against other trainers, and of several runs at once.
 - detection: Faster R-CNN against torchvision's, whose results are compared first.
 - scenes: a detector trained on the embedded scenes of digits.
@@ -137,7 +137,8 @@ def main(
 def _check(here: Measuring) -> None:
     """The tests without their type checks, under which torch.compile fails, and without warnings as errors."""
     plain = ["-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
-    here.within([sys.executable, "-m", "pytest", "-q", "-x", *plain, "tests/training/test_captured.py"])
+    checks = ("tests/training/test_captured.py", "tests/kernels/triton_norm.py", "tests/kernels/compiled_draws.py")
+    here.within([sys.executable, "-m", "pytest", "-q", *plain, *checks])
     few = (*TINY, "--steps", "4", "--rounds", "1", "--no-compiled")
     here.module("repeatability", "repeatability-gpu", *(few if here.smoke else ()))
 

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.peers import PEERS
+from resnetlab.choices import Kernels
 from resnetlab.data.augment import per_pixel_mean
 from resnetlab.data.dataset import Pixels
 from resnetlab.data.preprocessing import Preprocessing
@@ -33,6 +34,7 @@ from resnetlab.data.stream import Stream
 from resnetlab.files import write_json
 from resnetlab.networks.architecture import architecture
 from resnetlab.networks.measure import multiply_adds, on_meta
+from resnetlab.networks.own_kernels import use_own_kernels
 from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import build
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -45,6 +47,7 @@ from resnetlab.training.recipe import Precision, Recipe
 PEER = "tutorial"
 CUDNN: Any = torch.backends.cudnn
 DEFAULT_PRECISION = torch.backends.cuda.matmul.fp32_precision, CUDNN.conv.fp32_precision
+HALF = {"float32": None, "tfloat32": None, "bfloat16": torch.bfloat16}
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
 
 
@@ -58,12 +61,14 @@ class Way:
     at_once: int = 1
     whole: bool = False
     combined: bool = False
+    kernels: Kernels = "torch"
 
     @property
     def name(self) -> str:
         """What the tables call it."""
         words = [self.precision, "compiled" if self.compiled else "eager"] + ["as a whole"] * self.whole
-        words += ["combined kernels"] * self.combined + ["captured"] * self.captured
+        words += ["combined kernels"] * self.combined + ["our kernels"] * (self.kernels == "triton")
+        words += ["captured"] * self.captured
         return ", ".join(words) + (f", {self.at_once} at a time" if self.at_once > 1 else "")
 
 
@@ -76,6 +81,8 @@ WAYS = {
         Way("bfloat16", True),
         Way("bfloat16", True, True),
         Way("bfloat16", True, True, whole=True),
+        Way("bfloat16", False, True, kernels="triton"),
+        Way("bfloat16", False, True, 4, kernels="triton"),
         Way("bfloat16", True, True, at_once=2),
         Way("bfloat16", True, True, at_once=4),
         Way("bfloat16", True, True, at_once=8),
@@ -106,6 +113,8 @@ def one(
     deep = architecture(network).depth > 250
     torch.manual_seed(seed)
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
+    if way.kernels == "triton":
+        use_own_kernels(state.network, state.optimizer, HALF[way.precision])
     return state, _steps(state, recipe, images.to(device), way, device, seed, deep)
 
 
@@ -119,7 +128,8 @@ def _steps(
         state.network, recipe, device, F.cross_entropy, sums, compiled=way.compiled, by_block=by_block
     )
     torch._inductor.config.combo_kernels = way.combined
-    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
+    fast = way.compiled or way.kernels == "triton"
+    step = CapturedStep(stream, forward, device, fast) if way.captured else launched(stream, forward, recipe)
     for event in train(state, step, recipe, CLASSIFICATION.means):
         if isinstance(event, Stepped):
             yield

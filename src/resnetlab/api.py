@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, Unpack, get_args, get_origin, get_ty
 from PIL import Image
 from rich.console import Console
 
-from resnetlab.choices import VERSIONS, DeviceName, OnBad, ProtocolName, SplitName, StrideOn, Switch
+from resnetlab.choices import VERSIONS, DeviceName, Kernels, OnBad, ProtocolName, SplitName, StrideOn, Switch
 from resnetlab.cli.common import at_least_one, console, watched
 from resnetlab.cli.terminal import Monitor
 from resnetlab.errors import ResnetlabError, near_matches
@@ -60,6 +60,7 @@ class TrainOptions(TypedDict, total=False):
     compile: Switch
     capture: Switch
     recompute: Switch
+    kernels: Kernels
 
 
 RECIPE = {"recipe": "name", "lr": "learning_rate"} | {

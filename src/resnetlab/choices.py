@@ -25,3 +25,4 @@ EnginePrecision = Literal["auto", "float32", "bfloat16"]
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Switch = Literal["auto", "yes", "no"]
+Kernels = Literal["auto", "torch", "triton"]

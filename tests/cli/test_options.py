@@ -158,6 +158,7 @@ CASES: list[tuple[tuple[str, ...], str, tuple[str, ...], str]] = [
     (DIGITS, "capture", ("yes",), TAKES_EFFECT),
     (PHOTOS, "capture", ("yes",), REFUSED),
     (DIGITS, "recompute", ("yes",), TAKES_EFFECT),
+    (DIGITS, "kernels", ("triton",), REFUSED),  # without a GPU
     (EVALUATE, "protocol", ("ten-crop",), TAKES_EFFECT),
     (EVALUATE, "scales", ("40",), REFUSED),
     ((*EVALUATE, "--protocol", "dense"), "scales", ("40",), TAKES_EFFECT),

@@ -16,7 +16,7 @@ SHORT = CIFAR.scaled(100)
 
 def test_an_earlier_start_is_followed_unless_something_else_is_asked_for() -> None:
     earlier = {"device": "cpu", "threads": 3, "compiled": False, "captured": False, "recomputed": False}
-    earlier |= {"workers": 5}
+    earlier |= {"workers": 5, "kernels": "torch"}
     assert Settings().settle(CIFAR, 20, earlier) == earlier
     assert Settings(threads=2).settle(CIFAR, 20, earlier) == {**earlier, "threads": 2}
     assert Settings(compile="no").settle(CIFAR, 20, {**earlier, "compiled": True}) == earlier
@@ -66,3 +66,22 @@ def test_steps_that_cannot_be_captured_are_not_said_to_be(recipe: Recipe, reason
     with pytest.raises(ResnetlabError, match=f"cannot be captured with {reason}"):
         Settings(device="cpu", capture="yes").settle(recipe, 20, None)
     assert not Settings(device="cpu").settle(recipe, 20, {"captured": True})["captured"]
+
+
+def test_kernels_of_our_own_are_for_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Settings(device="cpu", threads=1, kernels="triton")
+    with pytest.raises(ResnetlabError, match="`kernels=triton` cannot be used with a processor; remove it"):
+        asked.settle(SHORT, 20, None)
+    assert Settings(device="cpu").settle(SHORT, 20, {"kernels": "triton"})["kernels"] == "torch"
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    settled = asked.settle(CIFAR, 20, None)
+    assert (settled["kernels"], settled["compiled"]) == ("triton", False)
+    assert Settings(device="cpu").settle(SHORT, 20, settled)["kernels"] == "triton"
+    assert replace(asked, kernels="torch").settle(SHORT, 20, settled)["kernels"] == "torch"
+    for recipe, given, reason in (
+        (replace(SHORT, accumulate=2), {}, "a batch in parts"),
+        (SHORT, {"recompute": "yes"}, "recomputed activations"),
+        (SHORT, {"compile": "yes"}, "`compile=yes`"),
+    ):
+        with pytest.raises(ResnetlabError, match=f"cannot be used with {reason}"):
+            replace(asked, **given).settle(recipe, 20, None)

@@ -98,7 +98,7 @@ class ResNet(nn.Module):
 
     def stem(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n width h2 w2"]:
         """The input of the first block: the first convolution, and on ImageNet max pooling."""
-        y: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        y: Tensor = self.maxpool(normalised(self.bn1, self.conv1(x)))
         return y
 
     def classify(self, x: Float[Tensor, "n out h w"]) -> Float[Tensor, "n classes"]:
@@ -116,22 +116,51 @@ class ResNet(nn.Module):
         return [self.get_submodule(f"layer{k}") for k in range(1, len(self.architecture.blocks) + 1)]
 
 
+class JoinedNorm(nn.BatchNorm2d):
+    """Batch normalisation that can compute what follows it, too."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether it does so now."""
+        raise NotImplementedError
+
+    def joined(self, x: Float[Tensor, "n c h w"], shortcut: Float[Tensor, "n c h w"] | None) -> Tensor:
+        """relu(norm(x) + shortcut)."""
+        raise NotImplementedError
+
+
+def normalised(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """relu(norm(x) + shortcut); without a shortcut relu(norm(x))."""
+    if isinstance(norm, JoinedNorm) and norm.joins:
+        return norm.joined(x, shortcut)
+    y = norm(x)
+    return F.relu(y if shortcut is None else y + shortcut, inplace=True)
+
+
 class PaperBlock(nn.Module):
     """y = relu(F(x) + shortcut(x)), Eqs. 1 and 2; in a plain network y = relu(F(x))."""
 
     downsample: nn.Module | None
     """The shortcut; None in a plain network."""
 
+    def convolved(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x) before its last batch normalisation."""
+        raise NotImplementedError
+
+    def last_norm(self) -> nn.Module:
+        """The last batch normalisation of F."""
+        raise NotImplementedError
+
     def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
         """F(x), before the addition and the last ReLU."""
-        raise NotImplementedError
+        f: Tensor = self.last_norm()(self.convolved(x))
+        return f
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
         """One block; `h2` and `w2` are `h` and `w` over the stride, rounded up."""
-        y = self.residual(x)
-        if self.downsample is not None:
-            y = y + self.downsample(x)
-        return F.relu(y, inplace=True)
+        return normalised(
+            self.last_norm(), self.convolved(x), None if self.downsample is None else self.downsample(x)
+        )
 
 
 class BasicBlock(PaperBlock):
@@ -147,11 +176,14 @@ class BasicBlock(PaperBlock):
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = shortcut(row, channels, width, stride)
 
-    def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-        """F(x)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        f: Tensor = self.bn2(self.conv2(y))
+    def convolved(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x) before `bn2`."""
+        f: Tensor = self.conv2(normalised(self.bn1, self.conv1(x)))
         return f
+
+    def last_norm(self) -> nn.Module:
+        """`bn2`."""
+        return self.bn2
 
 
 class Bottleneck(PaperBlock):
@@ -170,12 +202,15 @@ class Bottleneck(PaperBlock):
         self.bn3 = nn.BatchNorm2d(4 * width)
         self.downsample = shortcut(row, channels, 4 * width, stride)
 
-    def residual(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-        """F(x)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        f: Tensor = self.bn3(self.conv3(y))
+    def convolved(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
+        """F(x) before `bn3`."""
+        y = normalised(self.bn1, self.conv1(x))
+        f: Tensor = self.conv3(normalised(self.bn2, self.conv2(y)))
         return f
+
+    def last_norm(self) -> nn.Module:
+        """`bn3`."""
+        return self.bn3
 
 
 def shortcut(row: Architecture, channels: int, out: int, stride: int) -> nn.Module | None:

@@ -18,6 +18,7 @@ from resnetlab.data.stream import Stream
 from resnetlab.errors import Interrupted, ResnetlabError
 from resnetlab.files import replacing, resolved
 from resnetlab.models.modelfile import is_ours
+from resnetlab.networks.own_kernels import use_own_kernels
 from resnetlab.networks.recompute import recomputed
 from resnetlab.runs.folder import RunFolder
 from resnetlab.runs.outcome import best_point, ended_early, finish, save_model, test_all
@@ -181,6 +182,9 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
     if spec.recipe.synchronised:
         synchronise(network)
     state = start(network, spec.recipe, device, 1 + len(spec.task.tallied or spec.task.metrics))
+    if settings.get("kernels") == "triton":
+        half = torch.bfloat16 if spec.recipe.precision == "bfloat16" else None
+        use_own_kernels(state.network, state.optimizer, half)
     if spec.recipe.freeze != "none":
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         random = ", with random weights, which stay as they are" if spec.start is None else ""
@@ -218,7 +222,8 @@ def _step(spec: RunSpec, dataset: Dataset, began: Begun, batches: Batches) -> St
         call=call if several else None,
     )
     if began.settings["captured"] and isinstance(batches.training, Stream):
-        return CapturedStep(batches.training, forward, device, began.settings["compiled"], recipe.parts(1))
+        fast = began.settings["compiled"] or began.settings.get("kernels") == "triton"
+        return CapturedStep(batches.training, forward, device, fast, recipe.parts(1))
     return launched(batches.training, forward, recipe, call, recipe.parts(World.here().size))
 
 
@@ -246,7 +251,7 @@ def _opened(spec: RunSpec, folder: Path, config: Line, settings: Settings) -> It
 
         def open_and_settle() -> RunFolder:
             record = stack.enter_context(RunFolder.open(folder, config))
-            if record.result is None:
+            if record.result is None or not record.settings or not is_ours(record.model_file()):
                 name = spec.data.name
                 source = str(resolved(Path(name))) if Path(name).exists() else name
                 places = {"source": source, "data_dir": str(resolved(spec.data.data_dir))}

@@ -1,5 +1,6 @@
 """How a run is executed: device, threads, compilation. Results are the same up to rounding."""
 
+import importlib.util
 import math
 import os
 import platform
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resnetlab.choices import DeviceName, Switch
+from resnetlab.choices import DeviceName, Kernels, Switch
 from resnetlab.errors import ResnetlabError
 from resnetlab.training.recipe import Recipe
 
@@ -38,6 +39,9 @@ class Settings:
     """Capture whole steps as one CUDA graph; auto does so on a GPU."""
     recompute: Switch = "auto"
     """Recompute activations in the backward pass (saves memory); auto does so beyond 250 layers."""
+    kernels: Kernels = "auto"
+    """triton: batch normalisation by kernels of this project, and weight gradients on a second stream, on an NVIDIA
+    GPU. auto is torch."""
     jobs: ClassVar[int] = 1  # not an option
 
     def shared_by(self, jobs: int) -> "Settings":
@@ -75,6 +79,12 @@ class Settings:
             raise ResnetlabError("`compile=yes`: torch.compile needs Linux and a C++ compiler here; use `compile=no`")
         if self.compile == "yes" and recipe.crop == "whole":
             raise ResnetlabError("images and regions of many sizes are not compiled; remove `compile=yes`")
+        recomputed = settled("recomputed", self.recompute, lambda: depth > WITHOUT_RECOMPUTING)
+        cannot = why_not_triton(recipe, world.size, device, recomputed, self.compile == "yes")
+        if self.kernels == "triton" and cannot:
+            raise ResnetlabError(f"`kernels=triton` cannot be used with {cannot}; remove it")
+        before = self.kernels == "auto" and earlier.get("kernels") == "triton"
+        ours = not cannot and (before or self.kernels == "triton")
         cannot = why_not_captured(recipe, world.size)
         if self.capture == "yes" and cannot:
             raise ResnetlabError(f"whole steps cannot be captured with {cannot}; remove `capture=yes`")
@@ -82,9 +92,11 @@ class Settings:
             "device": device.type,
             "threads": threads,
             "workers": self.workers or earlier.get("workers") or max(1, (os.cpu_count() or 1) // world.local_size),
-            "compiled": settled("compiled", self.compile, lambda: can_compile(device) and _repays(recipe)),
+            "compiled": not ours
+            and settled("compiled", self.compile, lambda: can_compile(device) and _repays(recipe)),
             "captured": not cannot and settled("captured", self.capture, lambda: device.type == "cuda"),
-            "recomputed": settled("recomputed", self.recompute, lambda: depth > WITHOUT_RECOMPUTING),
+            "recomputed": recomputed,
+            "kernels": "triton" if ours else "torch",
         }
 
 
@@ -94,6 +106,20 @@ def why_not_captured(recipe: Recipe, processes: int) -> str:
         "images that are read from files": not recipe.resident,
         "averaged weights (ema)": recipe.averages,
         "several processes": processes > 1,
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
+
+
+def why_not_triton(recipe: Recipe, processes: int, device: "torch.device", recomputed: bool, compiled: bool) -> str:
+    """Why this project's kernels cannot be used; empty if they can. Triton's interpreter runs them on a processor."""
+    reasons = {
+        "a processor": device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1",
+        "a Python without Triton": importlib.util.find_spec("triton") is None,
+        "images of many sizes": recipe.crop == "whole",
+        "a batch in parts": recipe.parts(processes) > 1,
+        "several processes": processes > 1,
+        "recomputed activations": recomputed,
+        "`compile=yes`": compiled,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
