@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "PIL")
+HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "scipy", "PIL")
 LOOK = f"print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
 
 
@@ -25,6 +25,16 @@ def test_import_is_light() -> None:
 def test_help_is_light(command: str) -> None:
     words = ["resnetlab", *filter(None, [command]), "--help"]
     assert heavy(f"from resnetlab.cli import main\nsys.argv = {words}\nmain()") == ""
+
+
+@pytest.mark.parametrize("words", ["train nowhere/", "predict nowhere x", "evaluate nowhere", "serve nowhere"])
+def test_a_simple_mistake_is_told_soon(words: str) -> None:
+    """Before packages of statistics are imported, which take seconds."""
+    said = heavy(
+        f"from resnetlab.cli import main\nsys.argv = 'resnetlab {words}'.split()\ntry: main()\nexcept SystemExit: 0"
+    )
+    assert "error: " in said
+    assert not {"sklearn", "scipy"} & set(said.splitlines()[-1].split())
 
 
 def test_every_public_name_is_there() -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from resnetlab.data.dataset import Dataset, joined
 from resnetlab.errors import ResnetlabError
@@ -23,6 +22,8 @@ def folded(dataset: Dataset, which: Fold) -> Dataset:
     Raises:
         ResnetlabError: too few images for so many folds, or images with boxes.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second
+
     number, of = which
     if dataset.has_boxes or dataset.train.labels.ndim != 1:
         raise ResnetlabError(f"{dataset.name}: folds are for images of one class each")

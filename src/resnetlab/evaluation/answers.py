@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 TOP = 5
@@ -84,6 +83,8 @@ class Answers:
         """Of two classes that both have images the area under the ROC curve, 0 to 1; otherwise None."""
         if len(self.classes) != 2 or len(np.unique(self.labels)) != 2:
             return None
+        from sklearn.metrics import roc_auc_score  # takes a second
+
         second = np.where(self.ranked[:, 0] == 1, self.probabilities[:, 0], self.probabilities[:, 1])
         return float(roc_auc_score(self.labels, second)) if np.isfinite(second).all() else None
 

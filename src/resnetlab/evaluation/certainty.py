@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import Answers
@@ -26,6 +25,8 @@ class Interval:
 
 def interval_of_error(errors: int, images: int) -> Interval:
     """The interval of an error by Wilson's score method (1927), which holds for few images and for no errors."""
+    from scipy.stats import binomtest  # takes a second
+
     found = binomtest(errors, images).proportion_ci(LEVEL, "wilson")
     return Interval(100 * found.low, 100 * found.high)
 
@@ -82,6 +83,8 @@ class Paired:
     def p_value(self) -> float:
         """Of McNemar's exact test: how likely so uneven counts are if both models are equally good."""
         changed = self.only_first + self.only_second
+        from scipy.stats import binomtest  # takes a second
+
         return float(binomtest(self.only_first, changed).pvalue) if changed else 1.0
 
     @property

@@ -1,7 +1,6 @@
 """Why a network is no better than guessing: what its answers look like."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from resnetlab.evaluation.answers import Answers
 
@@ -14,6 +13,8 @@ ALL_THE_SAME = 0.5  # of the images take one class
 
 def likely_cause(found: Answers) -> str:
     """What may be wrong where the error is that of guessing: the order of classes, or the weights or pixels."""
+    from scipy.optimize import linear_sum_assignment  # takes a second
+
     matrix = found.confusion()
     total = matrix.sum()
     if total >= PER_CLASS * len(np.unique(found.labels)):

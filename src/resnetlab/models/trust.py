@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,6 +82,8 @@ def fit_temperature(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n
     As in Platt's scaling (1999), a label counts as (n + 1) / (n + classes) of its class, for few images that are all
     right would otherwise ask for a temperature of 0.
     """
+    from scipy.optimize import minimize_scalar  # takes a second
+
     logits, labels = logits.cpu().double(), labels.cpu()
     count, classes = logits.shape
     other = 1 / (count + classes)
