@@ -47,8 +47,10 @@ H100 = SimpleNamespace(
     L2_cache_size=50 << 20, gcnArchName="", shared_memory_per_block=49152, shared_memory_per_block_optin=232448,
     shared_memory_per_multiprocessor=233472, is_integrated=0,
 )  # fmt: skip
-FREE = ("view", "t.default", "detach", "expand", "slice", "as_strided", "unsqueeze", "squeeze", "permute", "select",
-        "empty", "new_empty", "alias", "transpose", "split")  # fmt: skip
+FREE = {
+    *("view", "_unsafe_view", "t", "detach", "expand", "slice", "as_strided", "unsqueeze", "squeeze", "permute"),
+    *("select", "empty", "empty_like", "new_empty", "alias", "transpose", "split"),
+}
 """Operations that launch nothing."""
 CALLS = r"\.run\(|extern_kernels\.\w+\(|torch\.ops\.aten\.\w+\.\w+\("
 KERNELS = ("_moments", "_normalise", "_gradient_sums", "_gradients")
@@ -64,10 +66,10 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: Any, given: Sequence[Any] = (), options: dict[str, Any] | None = None
     ) -> Any:
-        name = str(function).removeprefix("aten.")
-        if name.startswith("convolution_backward"):
+        name = str(function).removeprefix("aten.").partition(".")[0]
+        if name == "convolution_backward":
             self.seen[name] += sum(given[-1])  # one of the input, one of the weights
-        elif not name.startswith(FREE):
+        elif name not in FREE:
             self.seen[name] += 1
         return function(*given, **(options or {}))
 

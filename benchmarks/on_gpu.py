@@ -138,7 +138,10 @@ def _check(here: Measuring) -> None:
     """The tests without their type checks, under which torch.compile fails, and without warnings as errors."""
     plain = ["-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
     checks = ("tests/training/test_captured.py", "tests/kernels/triton_norm.py", "tests/kernels/compiled_draws.py")
+    if here.smoke:
+        os.environ["TRITON_INTERPRET"] = "1"
     here.within([sys.executable, "-m", "pytest", "-q", *plain, *checks])
+    os.environ.pop("TRITON_INTERPRET", None)
     few = (*TINY, "--steps", "4", "--rounds", "1", "--no-compiled")
     here.module("repeatability", "repeatability-gpu", *(few if here.smoke else ()))
 

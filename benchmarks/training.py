@@ -81,8 +81,8 @@ WAYS = {
         Way("bfloat16", True),
         Way("bfloat16", True, True),
         Way("bfloat16", True, True, whole=True),
-        Way("bfloat16", False, True, kernels="triton"),
-        Way("bfloat16", False, True, 4, kernels="triton"),
+        Way("bfloat16", True, True, kernels="triton"),
+        Way("bfloat16", True, True, 4, kernels="triton"),
         Way("bfloat16", True, True, at_once=2),
         Way("bfloat16", True, True, at_once=4),
         Way("bfloat16", True, True, at_once=8),
@@ -113,7 +113,7 @@ def one(
     deep = architecture(network).depth > 250
     torch.manual_seed(seed)
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
-    if way.kernels == "triton":
+    if way.kernels == "triton" and not deep:
         use_own_kernels(state.network, state.optimizer, HALF[way.precision])
     return state, _steps(state, recipe, images.to(device), way, device, seed, deep)
 
@@ -124,12 +124,10 @@ def _steps(
     preprocessing = Preprocessing.of_mean_image(per_pixel_mean(images.pixels))
     stream = Stream(images, preprocessing, recipe.batch_size, seed, recipe.padding, recipe.flip)
     sums, by_block = CLASSIFICATION.sums, False if way.whole else deep or None
-    forward = objective(
-        state.network, recipe, device, F.cross_entropy, sums, compiled=way.compiled, by_block=by_block
-    )
+    blocks = way.compiled and way.kernels == "torch"
+    forward = objective(state.network, recipe, device, F.cross_entropy, sums, compiled=blocks, by_block=by_block)
     torch._inductor.config.combo_kernels = way.combined
-    fast = way.compiled or way.kernels == "triton"
-    step = CapturedStep(stream, forward, device, fast) if way.captured else launched(stream, forward, recipe)
+    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
     for event in train(state, step, recipe, CLASSIFICATION.means):
         if isinstance(event, Stepped):
             yield
@@ -165,7 +163,8 @@ def main(
         ways: Which of our own: cpu, cuda, deep or combined; left out, the device's.
         out: Where to write the record and its page, without an ending.
     """
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
+    for cache in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        os.environ[cache] = tempfile.mkdtemp()
     torch.set_num_threads(threads or torch.get_num_threads())
     where = torch.device(device)
     data = Pixels(torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,)))

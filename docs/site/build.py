@@ -29,8 +29,8 @@ REFERENCE = {
     "Experiments": ("resnetlab.experiments.experiment", "resnetlab.experiments.study"),
 }
 ORDER = {
-    "Use it": ("start", "photographs", "data", "training", "models", "serving", "detection", "faults"),
-    "The paper": ("paper", "networks", "protocols", "why"),
+    "Use it": ("start", "photographs", "data", "training", "gpus", "models", "serving", "detection", "faults"),
+    "The paper": ("paper", "networks", "protocols", "choices", "why"),
     "Build on it": ("how-it-is-built", "reference"),
 }
 

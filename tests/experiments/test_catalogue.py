@@ -1,6 +1,7 @@
 """The catalogue: the paper's experiments to the letter, runs that are shared, options that take effect."""
 
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -191,10 +192,12 @@ RECIPE = {
     "balance": "loss", "accumulate": 2, "fields": ("seed=1",),
 }  # fmt: skip
 SETTINGS = {"device": "cpu", "threads": 1, "workers": 1, "compile": "no", "capture": "no", "recompute": "no"}
+SETTINGS |= {"kernels": "torch"}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_an_option_takes_effect_or_is_refused(name: str) -> None:
+    assert SETTINGS.keys() == {field.name for field in fields(Settings)}
     entry = find(name)
     options = {option: Options(**{option: value}) for option, value in VALUES.items()}  # type: ignore[arg-type]
     options |= {option: Options(recipe=RecipeOptions(**{option: value})) for option, value in RECIPE.items()}  # type: ignore[arg-type]

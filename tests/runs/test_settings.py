@@ -69,19 +69,23 @@ def test_steps_that_cannot_be_captured_are_not_said_to_be(recipe: Recipe, reason
 
 
 def test_kernels_of_our_own_are_for_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     asked = Settings(device="cpu", threads=1, kernels="triton")
-    with pytest.raises(ResnetlabError, match="`kernels=triton` cannot be used with a processor; remove it"):
+    with pytest.raises(
+        ResnetlabError, match="`kernels=triton` cannot be used with a device other than an NVIDIA GPU; remove it"
+    ):
         asked.settle(SHORT, 20, None)
     assert Settings(device="cpu").settle(SHORT, 20, {"kernels": "triton"})["kernels"] == "torch"
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     settled = asked.settle(CIFAR, 20, None)
-    assert (settled["kernels"], settled["compiled"]) == ("triton", False)
+    assert settled["kernels"] == "triton"
     assert Settings(device="cpu").settle(SHORT, 20, settled)["kernels"] == "triton"
     assert replace(asked, kernels="torch").settle(SHORT, 20, settled)["kernels"] == "torch"
     for recipe, given, reason in (
         (replace(SHORT, accumulate=2), {}, "a batch in parts"),
         (SHORT, {"recompute": "yes"}, "recomputed activations"),
-        (SHORT, {"compile": "yes"}, "`compile=yes`"),
+        (replace(SHORT, synchronised=True), {}, "several processes"),
+        (MODERN_SHORT, {}, "images that are read from files"),
     ):
         with pytest.raises(ResnetlabError, match=f"cannot be used with {reason}"):
             replace(asked, **given).settle(recipe, 20, None)

@@ -49,6 +49,7 @@ def run(
         events.append(event)
         if event == Stepped(stop or -1):
             break
+    assert not (isinstance(step, CapturedStep) and device == "cuda" and state.step > 2 * LAUNCHED_FIRST) or step.graph
     return state, events
 
 

@@ -138,7 +138,7 @@ class PhotoStream:
     def _sent(self, x: Tensor) -> Tensor:
         """On the device, without waiting: a copy to a GPU starts from pinned memory."""
         pinned = x.pin_memory() if self.device.type == "cuda" and not x.is_pinned() else x
-        return pinned.to(self.device, non_blocking=True)
+        return pinned.to(self.device, non_blocking=self.device.type == "cuda")
 
     def read(self, step: int) -> tuple[Tensor, Int64[Tensor, "b"]]:
         """The batch from the threads, channels last: preprocessed floats for a CPU, bytes for a GPU."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -19,7 +19,7 @@ from resnetlab.networks.architecture import NAMES, Architecture, parse, with_opt
 from resnetlab.paper.tables import Printed
 from resnetlab.report.record import Record, Table
 from resnetlab.runs.finished import FinishedRun
-from resnetlab.runs.settings import choose_device
+from resnetlab.runs.settings import Settings, choose_device
 from resnetlab.runs.several import Update
 from resnetlab.runs.spec import DEEP, RunSpec
 from resnetlab.tasks.classification import CLASSIFICATION
@@ -143,7 +143,7 @@ RUN_OPTIONS = frozenset(
     {
         *("scale", "seeds", "networks", "data", "data_dir", "jobs", "dry_run"),
         *("epochs", "iterations", "batch_size", "accumulate", "fields"),
-        *("device", "threads", "workers", "compile", "capture", "recompute"),
+        *(field.name for field in fields(Settings)),
     }
 )
 

@@ -5,7 +5,6 @@ through the network. In mixed precision each convolution casts its weights, and 
 weights are cast together before the forward pass, and all gradients together before the optimizer's step.
 """
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -19,11 +18,12 @@ class Fork:
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.layers: set[ForkedConv2d] = set()
         self.found: dict[ForkedConv2d, Tensor] = {}
         self._used: list[Tensor] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Fork":
-        """Streams are not copied; a copy of a network is for tests."""
+        """Streams are not copied. Layers of a copy are none of its `layers`, and are torch's."""
         return self
 
     def gradient(self, layer: "ForkedConv2d", dy: Tensor, x: Tensor, weight: Tensor) -> None:
@@ -35,15 +35,18 @@ class Fork:
         self.found[layer] = found
         self._used += [dy, x]
 
-    def join(self, convolutions: Sequence["ForkedConv2d"]) -> None:
+    def join(self) -> None:
         """Wait for all gradients, and give them to the optimizer in the type of the weights."""
-        layers = [layer for layer in convolutions if layer in self.found]
-        if not layers:
+        if not self.found:
             return
+        layers, found = list(self.found), list(self.found.values())
         if self.stream is not None:
-            torch.cuda.current_stream(layers[0].weight.device).wait_stream(self.stream)
+            current = torch.cuda.current_stream(found[0].device)
+            current.wait_stream(self.stream)
+            for each in found if not torch.cuda.is_current_stream_capturing() else ():
+                each.record_stream(current)
         gradients = [torch.empty_like(layer.weight) for layer in layers]
-        torch._foreach_copy_(gradients, [self.found[layer] for layer in layers])
+        torch._foreach_copy_(gradients, found)
         for layer, gradient in zip(layers, gradients, strict=True):
             layer.weight.grad = gradient
         self.found.clear()
@@ -77,7 +80,8 @@ class ForkedConv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
         """The convolution."""
-        if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad):
+        trained = self.training and torch.is_grad_enabled() and self.weight.requires_grad
+        if not trained or self not in self.fork.layers:
             return super().forward(x)
         y: Tensor = _Convolution.apply(x.to(self.cast_weight.dtype), self.weight, self.cast_weight, self)
         return y
@@ -113,23 +117,22 @@ def fork(network: nn.Module, optimizer: torch.optim.Optimizer, precision: torch.
     `precision` is the type that convolutions are computed in; None: that of the weights. Names and values stay.
     """
     shared = Fork(next(network.parameters()).device)
-    layers: list[ForkedConv2d] = []
     for module in network.modules():
         if type(module) is nn.Conv2d and module.bias is None:
             module.__class__ = ForkedConv2d
             layer = cast("ForkedConv2d", module)
             layer.fork = shared
             layer.cast_weight = layer.weight.detach() if precision is None else layer.weight.detach().to(precision)
-            layers.append(layer)
+            shared.layers.add(layer)
 
     def cast_weights(*ignored: object) -> None:
         """Before each forward pass: weights change by the optimizer, and by a checkpoint."""
         if network.training and precision is not None:
-            weights = [layer.weight.detach() for layer in layers]
-            torch._foreach_copy_([layer.cast_weight for layer in layers], weights)
+            weights = [layer.weight.detach() for layer in shared.layers]
+            torch._foreach_copy_([layer.cast_weight for layer in shared.layers], weights)
 
     def join(*ignored: object) -> None:
-        shared.join(layers)
+        shared.join()
 
     network.register_forward_pre_hook(cast_weights)
     optimizer.register_step_pre_hook(join)

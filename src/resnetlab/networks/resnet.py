@@ -117,22 +117,19 @@ class ResNet(nn.Module):
 
 
 class JoinedNorm(nn.BatchNorm2d):
-    """Batch normalisation that can compute what follows it, too."""
+    """Batch normalisation that can add the shortcut and apply ReLU, too: norm(x, shortcut, relu=True)."""
 
     @property
     def joins(self) -> bool:
         """Whether it does so now."""
         raise NotImplementedError
 
-    def joined(self, x: Float[Tensor, "n c h w"], shortcut: Float[Tensor, "n c h w"] | None) -> Tensor:
-        """relu(norm(x) + shortcut)."""
-        raise NotImplementedError
-
 
 def normalised(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """relu(norm(x) + shortcut); without a shortcut relu(norm(x))."""
     if isinstance(norm, JoinedNorm) and norm.joins:
-        return norm.joined(x, shortcut)
+        joined: Tensor = norm(x, shortcut, relu=True)
+        return joined
     y = norm(x)
     return F.relu(y if shortcut is None else y + shortcut, inplace=True)
 

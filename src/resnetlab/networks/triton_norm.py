@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from resnetlab.networks.resnet import JoinedNorm
 
-PARTS = 2048  # times channels at a time, at most: every program reads what the others found
-TILE = 4096  # numbers that a program holds
-MOST_CHANNELS = 64  # at a time
+SHARED = 4096  # parts times channels, at most: each program reads a number for each, twice
+TILE = 4096  # numbers that a program reads at a time
+MOST_CHANNELS = 64  # of a program
+WARPS = 8
 
 
 @triton.jit
@@ -87,7 +88,7 @@ def _normalise(
         if ADDS:
             values += tl.load(shortcut + place, mask=inside, other=0.0).to(tl.float32)
         if RELU:
-            values = tl.maximum(values, 0.0)
+            values = tl.where(values < 0.0, 0.0, values)  # NaN stays
         tl.store(y + place, values.to(y.dtype.element_ty), mask=inside)
 
 
@@ -112,7 +113,7 @@ def _gradient_sums(
         place = row[:, None].to(tl.int64) * channels + column[None, :]
         gradient = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
         if RELU:
-            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) > 0, gradient, 0.0)
+            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) <= 0, 0.0, gradient)
         values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         total += tl.sum(gradient, 0)
         product += tl.sum(gradient * (values - mean[None, :]) * scale[None, :], 0)
@@ -148,7 +149,7 @@ def _gradients(
         place = row[:, None].to(tl.int64) * channels + column[None, :]
         gradient = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
         if RELU:
-            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) > 0, gradient, 0.0)
+            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) <= 0, 0.0, gradient)
         if ADDS:
             tl.store(dshortcut + place, gradient.to(dshortcut.dtype.element_ty), mask=inside)
         normal = (tl.load(x + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * scale[None, :]
@@ -177,7 +178,7 @@ class Division:
     def share(self) -> int:
         """Rows of a program."""
         tiles = -(-self.rows // self.tile_rows)
-        return self.tile_rows * -(-tiles // (PARTS // self.width))
+        return self.tile_rows * -(-tiles // (SHARED // self.width))
 
     @property
     def parts(self) -> int:
@@ -186,21 +187,21 @@ class Division:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Of the programs."""
+        """The number of programs: parts, and groups of channels."""
         return self.parts, -(-self.channels // self.width)
 
     def empty(self, x: Tensor) -> Tensor:
-        """For a number of each part and channel."""
+        """A matrix with a row for each part and a column for each channel, not filled."""
         return x.new_empty((self.parts, self.channels), dtype=torch.float32)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Of tiles."""
-        return {"TILE_ROWS": self.tile_rows, "WIDTH": self.width}
+        """The sizes that are compiled into a kernel."""
+        return {"TILE_ROWS": self.tile_rows, "WIDTH": self.width, "num_warps": WARPS}
 
     @property
     def all_sizes(self) -> dict[str, int]:
-        """The same, where each program reads what all have found."""
+        """The same for kernels that read the results of all parts; `ALL` is a power of two."""
         return self.sizes | {"ALL": int(triton.next_power_of_2(self.parts))}
 
 
@@ -223,7 +224,7 @@ class _Joined(torch.autograd.Function):
             x, added, y, means, squares, weight, bias, norm.running_mean, norm.running_var, mean, scale,
             rows, channels, share, parts, norm.momentum, norm.eps, ADDS=adds, RELU=relu, **divided.all_sizes,
         )  # fmt: skip
-        ctx.save_for_backward(x, y, weight, mean, scale)
+        ctx.save_for_backward(x, y if relu else x, weight, mean, scale)
         ctx.divided, ctx.adds, ctx.relu = divided, adds, relu
         return y
 
@@ -258,15 +259,11 @@ class TritonNorm(JoinedNorm):
         """In training, with running statistics."""
         return self.training and self.affine and self.track_running_stats and self.momentum is not None
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The normalised batch."""
-        return self._computed(x, None, relu=False) if self.joins else super().forward(x)
-
-    def joined(
-        self, x: Float[Tensor, "n c h w"], shortcut: Float[Tensor, "n c h w"] | None
+    def forward(
+        self, x: Float[Tensor, "n c h w"], shortcut: Float[Tensor, "n c h w"] | None = None, relu: bool = False
     ) -> Float[Tensor, "n c h w"]:
-        """relu(norm(x) + shortcut)."""
-        return self._computed(x, shortcut, relu=True)
+        """norm(x), or relu(norm(x) + shortcut); the latter only where `joins` holds."""
+        return self._computed(x, shortcut, relu) if self.joins else super().forward(x)
 
     def _computed(self, x: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
         if x.numel() == x.shape[1]:

@@ -211,19 +211,19 @@ def _step(spec: RunSpec, dataset: Dataset, began: Begun, batches: Batches) -> St
     state, recipe, device = began.state, spec.recipe, began.device
     call = parallel(state.network)
     several = call is not state.network
+    ours = began.settings.get("kernels") == "triton"  # which are not compiled: only the drawing of batches is
     forward = objective(
         state.network,
         recipe,
         device,
         spec.task.loss(recipe, dataset, device),
         spec.task.sums,
-        compiled=began.settings["compiled"],
+        compiled=began.settings["compiled"] and not ours,
         by_block=True if began.settings["recomputed"] or several else None,
         call=call if several else None,
     )
     if began.settings["captured"] and isinstance(batches.training, Stream):
-        fast = began.settings["compiled"] or began.settings.get("kernels") == "triton"
-        return CapturedStep(batches.training, forward, device, fast, recipe.parts(1))
+        return CapturedStep(batches.training, forward, device, began.settings["compiled"], recipe.parts(1))
     return launched(batches.training, forward, recipe, call, recipe.parts(World.here().size))
 
 

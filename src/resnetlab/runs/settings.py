@@ -40,8 +40,8 @@ class Settings:
     recompute: Switch = "auto"
     """Recompute activations in the backward pass (saves memory); auto does so beyond 250 layers."""
     kernels: Kernels = "auto"
-    """triton: batch normalisation by kernels of this project, and weight gradients on a second stream, on an NVIDIA
-    GPU. auto is torch."""
+    """triton: batch normalisation of small images by kernels of this project, and weight gradients on a second
+    stream, on an NVIDIA GPU. auto is torch."""
     jobs: ClassVar[int] = 1  # not an option
 
     def shared_by(self, jobs: int) -> "Settings":
@@ -80,7 +80,7 @@ class Settings:
         if self.compile == "yes" and recipe.crop == "whole":
             raise ResnetlabError("images and regions of many sizes are not compiled; remove `compile=yes`")
         recomputed = settled("recomputed", self.recompute, lambda: depth > WITHOUT_RECOMPUTING)
-        cannot = why_not_triton(recipe, world.size, device, recomputed, self.compile == "yes")
+        cannot = why_not_triton(recipe, world.size, device, recomputed)
         if self.kernels == "triton" and cannot:
             raise ResnetlabError(f"`kernels=triton` cannot be used with {cannot}; remove it")
         before = self.kernels == "auto" and earlier.get("kernels") == "triton"
@@ -92,8 +92,7 @@ class Settings:
             "device": device.type,
             "threads": threads,
             "workers": self.workers or earlier.get("workers") or max(1, (os.cpu_count() or 1) // world.local_size),
-            "compiled": not ours
-            and settled("compiled", self.compile, lambda: can_compile(device) and _repays(recipe)),
+            "compiled": settled("compiled", self.compile, lambda: can_compile(device) and _repays(recipe)),
             "captured": not cannot and settled("captured", self.capture, lambda: device.type == "cuda"),
             "recomputed": recomputed,
             "kernels": "triton" if ours else "torch",
@@ -110,16 +109,16 @@ def why_not_captured(recipe: Recipe, processes: int) -> str:
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def why_not_triton(recipe: Recipe, processes: int, device: "torch.device", recomputed: bool, compiled: bool) -> str:
+def why_not_triton(recipe: Recipe, processes: int, device: "torch.device", recomputed: bool) -> str:
     """Why this project's kernels cannot be used; empty if they can. Triton's interpreter runs them on a processor."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     reasons = {
-        "a processor": device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1",
+        "a device other than an NVIDIA GPU": device.type != "cuda" and not interpreted,
         "a Python without Triton": importlib.util.find_spec("triton") is None,
-        "images of many sizes": recipe.crop == "whole",
+        "images that are read from files": not recipe.resident,
         "a batch in parts": recipe.parts(processes) > 1,
-        "several processes": processes > 1,
-        "recomputed activations": recomputed,
-        "`compile=yes`": compiled,
+        "several processes": processes > 1 or recipe.synchronised,
+        "recomputed activations (recompute)": recomputed,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 

@@ -20,6 +20,7 @@ CHECKSUM = "checksum"
 PLACES = {"source": str, "data_dir": str}
 """Where the data of a run is."""
 EXECUTED = {"device": str, "threads": int, "workers": int, "compiled": bool, "captured": bool, "recomputed": bool}
+EXECUTED |= {"kernels": str}
 """How a run was executed; earlier versions wrote fewer of them."""
 Line = dict[str, Any]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from resnetlab.training.loop import Objective, ResidentBatches, State, descend, set_rate
+from resnetlab.training.loop import Objective, ResidentBatches, State, allow_many_kinds, descend, set_rate
 
 LAUNCHED_FIRST = 3  # uncaptured warm-up steps, which compile kernels and allocate memory
 
@@ -31,11 +31,13 @@ class CapturedStep:
         self.batches = batches
         self.parts = parts
         on_gpu = device.type == "cuda"  # CPU compilers may assume that integers do not overflow
+        if compiled and on_gpu:
+            allow_many_kinds()
         self.draw = torch.compile(batches.draw, dynamic=False) if compiled and on_gpu else batches.draw
         self.forward = forward
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._launched = 0
         self._at: tuple[int, float] | None = None
@@ -48,9 +50,9 @@ class CapturedStep:
             self.rate.fill_(rate)
         self.batches.prepare(state.step)
         if self._stream is not None and self._launched == LAUNCHED_FIRST:
-            self._graph = self._record(state, self._stream)
-        if self._graph is not None:
-            self._graph.replay()
+            self.graph = self._record(state, self._stream)
+        if self.graph is not None:
+            self.graph.replay()
         elif self._stream is None:
             self._take(state)
         else:

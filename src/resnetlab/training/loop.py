@@ -172,8 +172,7 @@ def objective(
     if not compiled:
         return forward
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about an unused GPU
-    torch._dynamo.config.recompile_limit = COMPILED_KINDS
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than run uncompiled without a word
+    allow_many_kinds()
     blocks = outermost_blocks(network)
     if by_block is None:
         by_block = device.type == "cuda" or len(blocks) > COMPILED_WHOLE
@@ -182,6 +181,12 @@ def objective(
     for block in blocks:
         block.compile(dynamic=False)
     return forward
+
+
+def allow_many_kinds() -> None:
+    """Let one process compile for many networks and runs, and fail rather than run uncompiled without a word."""
+    torch._dynamo.config.recompile_limit = COMPILED_KINDS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
 
 
 def outermost_blocks(network: nn.Module) -> list[nn.Module]:
