@@ -185,6 +185,12 @@ def test_a_figure_that_cannot_be_is_named(tmp_path: Path, panel: Panel) -> None:
     assert "the figure &#39;Odd &amp; ends&#39; cannot be drawn" in text
 
 
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    """Of files on disks of other systems; they are read with placeholders that cannot be written."""
+    path = write_html(page(tmp_path, "caf\udce9"), tmp_path / "out")
+    assert "caf?" in path.read_text(encoding="utf-8")
+
+
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     made = page(tmp_path)
     (tmp_path / "picture.png").write_bytes(b"x")

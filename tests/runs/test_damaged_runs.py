@@ -110,9 +110,23 @@ def test_how_a_run_was_executed_is_checked(
 
 
 def test_a_configuration_that_lacks_parts(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run / "config.json").write_text("{}")
-    assert command(*TRAIN) == 2
-    assert "config.json is damaged: it lacks" in capsys.readouterr().err
+    whole = json.loads((run / "config.json").read_text())
+    for changed, expected in (
+        ({}, "Object missing required field 'data'"),
+        (
+            whole | {"data": whole["data"] | {"fingerprint": ["x"]}},
+            "Expected 'str', got 'array' - at '$.data.fingerprint'",
+        ),
+        (whole | {"recipe": whole["recipe"] | {"padding": "x"}}, "Expected 'int', got 'str' - at '$.recipe.padding'"),
+        (whole | {"network": whole["network"] | {"blocks": 3}}, "at '$.network.blocks'"),
+        (whole | {"task": {"name": "classification", "metrics": [7]}}, "at '$.task.metrics[0]'"),
+    ):
+        (run / "config.json").write_text(json.dumps(changed))
+        for words in (TRAIN, ("analyse", "run", "--only", "figure7"), ("report", "run", "--no-estimate")):
+            assert command(*words) == 2
+            error = capsys.readouterr().err
+            assert "config.json is damaged: " in error
+            assert expected in error
 
 
 def test_a_changed_result_is_refused(command: Command, run: Path, capsys: pytest.CaptureFixture[str]) -> None:

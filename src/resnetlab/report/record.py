@@ -151,7 +151,8 @@ class Record:
         try:
             record = msgspec.convert(content, cls)
         except msgspec.ValidationError as error:
-            raise ResnetlabError(f"no record: {error}") from None
+            said = str(error).replace("`", "'")  # in which the command line would see options
+            raise ResnetlabError(f"no record: {said}") from None
         for table in record.tables:
             if odd := next((row for row in table.rows if len(row) != len(table.header)), None):
                 raise ResnetlabError(f"no record: a row of {len(odd)} cells in a table of {len(table.header)}")

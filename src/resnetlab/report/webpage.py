@@ -98,7 +98,7 @@ def write_html(page: Page, folder: Path) -> Path:
     path = folder / "index.html"
     text = html(page)
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # of names of files that are not UTF-8
     return path
 
 

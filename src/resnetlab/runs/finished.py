@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import Architecture, from_fields, parse
+from resnetlab.runs.configuration import check_form
 from resnetlab.runs.stored import CONFIG, METRICS, RESULT, Line, read_config, read_curve, read_result
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.tasks.task import Metric
@@ -128,6 +129,7 @@ def checked_run(said: Mapping[str, Any], record: Path) -> FinishedRun:
 
     def read() -> FinishedRun:
         run = FinishedRun.from_json(said)
+        check_form(record, run.config)
         _configuration(run)
         _numbers(run)
         _curves(run)

@@ -88,10 +88,6 @@ class RunFolder:
         try:
             if known.exists():
                 found = read_config(path)
-                if lacking := [
-                    name for name in ("data", "network", "recipe", "seed") if name in config.keys() - found
-                ]:
-                    raise ResnetlabError(f"{known} is damaged: it lacks {', '.join(lacking)}")
                 _refuse_another_run(path, _with_defaults(found, config), config)
             else:
                 write_json(known, config)

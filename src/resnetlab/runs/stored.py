@@ -13,6 +13,7 @@ import filelock
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.files import read_json_lines, read_object, write_json
+from resnetlab.runs.configuration import check_form
 
 CONFIG, EXECUTION, RESULT = "config.json", "execution.json", "result.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.jsonl", ".lock"
@@ -32,8 +33,7 @@ def read_config(path: Path) -> Line:
         ResnetlabError: there is none, or it is damaged.
     """
     config = _read_json(path / CONFIG)
-    _check_types(path / CONFIG, config, {"data": dict, "network": dict, "recipe": dict, "seed": int, "task": dict})
-    _check_types(path / CONFIG, config.get("recipe", {}), {"iterations": int, "name": str})
+    check_form(path / CONFIG, config)
     return config
 
 
