@@ -9,6 +9,7 @@ Pixels are random: the speed does not depend on them. All trainers use the same 
 cache is empty.
 """
 
+import ctypes
 import os
 import resource
 import statistics
@@ -39,7 +40,7 @@ from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import build
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import CapturedStep
-from resnetlab.training.loop import State, Stepped, launched, objective, start, train
+from resnetlab.training.loop import State, Step, Stepped, launched, objective, start, train
 from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Precision, Recipe
@@ -48,6 +49,8 @@ PEER = "tutorial"
 CUDNN: Any = torch.backends.cudnn
 DEFAULT_PRECISION = torch.backends.cuda.matmul.fp32_precision, CUDNN.conv.fp32_precision
 HALF = {"float32": None, "tfloat32": None, "bfloat16": torch.bfloat16}
+CAPTURED: dict[str, CapturedStep] = {}
+"""One of each way, to count the nodes of its graph."""
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
 
 
@@ -127,7 +130,9 @@ def _steps(
     blocks = way.compiled and way.kernels == "torch"
     forward = objective(state.network, recipe, device, F.cross_entropy, sums, compiled=blocks, by_block=by_block)
     torch._inductor.config.combo_kernels = way.combined
-    step = CapturedStep(stream, forward, device, way.compiled) if way.captured else launched(stream, forward, recipe)
+    step: Step = launched(stream, forward, recipe)
+    if way.captured:
+        step = CAPTURED[way.name] = CapturedStep(stream, forward, device, way.compiled, keep_graph=True)
     for event in train(state, step, recipe, CLASSIFICATION.means):
         if isinstance(event, Stepped):
             yield
@@ -241,6 +246,8 @@ def measured(
         }
         if device.type == "cuda":
             rows[name]["kernels_per_step"] = kernels(trainers[name][1], at_once)
+            if name in CAPTURED and (graph := CAPTURED[name].graph) is not None:
+                rows[name]["nodes_per_step"] = nodes(graph)
     return rows
 
 
@@ -311,13 +318,27 @@ def kernels(trainer: Iterator[object], at_once: int) -> int:
     return round(len(on_gpu) / 10 / at_once)
 
 
+def nodes(graph: torch.cuda.CUDAGraph) -> int:
+    """Kernels, copies and fills in a captured step, by the driver's count; -1 if it does not answer."""
+    count = ctypes.c_size_t()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        failed = driver.cuGraphGetNodes(ctypes.c_void_p(graph.raw_cuda_graph()), None, ctypes.byref(count))
+    except (OSError, AttributeError, RuntimeError) as error:
+        print(f"the nodes of a graph cannot be counted: {error}", flush=True)
+        return -1
+    return -1 if failed else count.value
+
+
 def page(record: dict[str, Any]) -> str:
     """The record as Markdown."""
     settings, machine, bounds = record["settings"], record["environment"], record["floor"]
     steps = f"{settings['steps']:,}"
-    on_gpu = any("kernels_per_step" in row for row in record["trainers"].values())
+    counted = [
+        name for name in ("kernels", "nodes") if any(f"{name}_per_step" in row for row in record["trainers"].values())
+    ]
     header = ["trainer", "images/s", "ratio", "first two steps, s", f"{steps} steps, s", "ratio over them"]
-    header += ["kernels a step"] * on_gpu
+    header += [f"{name} a step" for name in counted]
     lines = [
         f"# Training speed, {architecture(settings['network']).label} on images of 32x32",
         "",
@@ -327,7 +348,7 @@ def page(record: dict[str, Any]) -> str:
     for name, row in record["trainers"].items():
         cells = [name, f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}"]
         cells += [f"{row['first_two_steps_seconds']:.1f}", f"{row['whole_run_seconds']:,.0f}"]
-        cells += [f"{row['ratio_whole_run']:.2f}"] + [str(row.get("kernels_per_step"))] * on_gpu
+        cells += [f"{row['ratio_whole_run']:.2f}", *(str(row.get(f"{name}_per_step", "–")) for name in counted)]
         lines.append("| " + " | ".join(cells) + " |")
     peer = next(iter(record["trainers"]))
     peak = max(row["peak_gigabytes"] for row in record["trainers"].values())

@@ -17,7 +17,8 @@ class CapturedStep:
     """Steps that run on the device alone; step number, learning rate and data are on it, too.
 
     The first steps are launched one by one, one is captured, and all others replay it with a single launch. The
-    results are the same. On a CPU no step is captured. `compiled` compiles the code that draws a batch.
+    results are the same. On a CPU no step is captured. `compiled` compiles the code that draws a batch; `keep_graph`
+    keeps the graph of the driver, whose nodes can be counted.
     """
 
     def __init__(
@@ -27,8 +28,10 @@ class CapturedStep:
         device: torch.device,
         compiled: bool = False,
         parts: int = 1,
+        keep_graph: bool = False,
     ) -> None:
         self.batches = batches
+        self.keep_graph = keep_graph
         self.parts = parts
         on_gpu = device.type == "cuda"  # CPU compilers may assume that integers do not overflow
         if compiled and on_gpu:
@@ -77,7 +80,7 @@ class CapturedStep:
 
     def _record(self, state: State, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph | None:
         """Capture one step without running it. Returns None, with a warning, if this fails."""
-        graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph(keep_graph=self.keep_graph)
         current = torch.cuda.current_stream(self.step.device)
         state.optimizer.zero_grad()  # the graph allocates gradients in its own memory
         torch.cuda.synchronize(self.step.device)
