@@ -49,23 +49,18 @@ STANDS_FOR = {
 ONCE = ("--threads", "1", "--compile", "no")
 JOB = (*ONCE, "--jobs", "1")
 TRAIN = ("--iterations", "2", "--batch-size", "4", *ONCE)
-DEPTHS = ("--networks", "cifar_plain8", "cifar_resnet8", "--iterations", "2", "--set", "batch_size=8", *JOB)
-INSIDE = ("--networks", "cifar_plain8", "cifar_resnet8", "--iterations", "12", "--images", "110", *JOB)
-WIDE = ("--networks", "resnet18-A", "plain18", "--iterations", "2", "--set", "batch_size=8", *JOB)
-BOXES = ("--networks", "resnet18", "vgg16", "--data", "cells/", "--image-size", "64", "--iterations", "2", *JOB)
-SMALLER: dict[str, tuple[str, ...]] = (
-    {
-        "table1": (),
-        "cost": ("--networks", "resnet18", "plain18", "--rounds", "1"),
-        "overfit": INSIDE,
-        "options": DEPTHS,
-    }
-    | dict.fromkeys(("figure1", "figure6", "table6"), DEPTHS)
-    | dict.fromkeys(("table2", "table3", "table4", "table5", "figure4"), WIDE)
-    | dict.fromkeys(("figure7", "gradients", "lesions", "refinement", "landscape"), INSIDE)
-    | dict.fromkeys((f"table{number}" for number in range(7, 13)), BOXES)
+SHORT = ("--iterations", "2", "--set", "batch_size=8", *JOB)
+STUDIED = ("--iterations", "12", "--images", "110", *JOB)
+BOXES = ("--data", "cells/", "--image-size", "64", "--iterations", "2", *JOB)
+DEPTHS, WIDTHS = ("cifar_plain8", "cifar_resnet8"), ("resnet18-A", "plain18")
+SMALLER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = (
+    {"table1": ((), ()), "cost": (("resnet18",), ("--rounds", "1")), "options": (("cifar_resnet8",), SHORT)}
+    | dict.fromkeys(("figure1", "figure6", "table6"), (DEPTHS, SHORT))
+    | dict.fromkeys(("table2", "table3", "table4", "table5", "figure4"), (WIDTHS, SHORT))
+    | dict.fromkeys(("figure7", "gradients", "lesions", "refinement", "landscape", "overfit"), (DEPTHS, STUDIED))
+    | dict.fromkeys((f"table{number}" for number in range(7, 13)), (("resnet18",), BOXES))
 )
-"""Of each experiment the options that make it small."""
+"""Of each experiment the networks and options that make it small."""
 pytestmark = pytest.mark.slow
 
 
@@ -157,8 +152,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[publishe
     folder = tmp_path_factory.mktemp("reader")
     known = make_published(folder / "home" / "weights")
     (folder / "weights").mkdir()
-    for place in ("resnet50.pth", "weights/resnet101.pth"):
-        os.link(folder / "home" / "weights" / known[1].file, folder / place)
+    for each, place in zip(known, ("weights/resnet18.pth", "resnet50.pth"), strict=True):
+        os.link(folder / "home" / "weights" / each.file, folder / place)
     make_images(folder)
     make_with_boxes(folder)
     make_trained(folder)
@@ -200,10 +195,8 @@ def small(words: list[str]) -> list[str]:
         pixels = {"digits", "cifar10.npz"} & set(words)
         words += [*TRAIN, *("--image-size", "64") * (not pixels and not {"--image-size", "--task"} & set(words))]
     elif name == "reproduce":
-        smaller, few = SMALLER[words[1]], ()
-        if smaller[:1] == ("--networks",):
-            few, smaller = smaller[:3], smaller[3:]
-        words += few if "--networks" not in words else ()
+        few, smaller = SMALLER[words[1]]
+        words += ("--networks", *few) if few and "--networks" not in words else ()
         words += ("--dry-run",) if "full" in words and "--dry-run" not in words else ()
         words += smaller if "full" not in words else ()
     elif name == "analyse":
