@@ -16,7 +16,7 @@ from resnetlab.cli import main
 from resnetlab.data.dataset import Dataset, Files
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.data.sources import digit_scenes as module
-from resnetlab.experiments.sections import of_run
+from resnetlab.experiments.sections import _by_number, of_run
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.resnet import build
 from resnetlab.runs.finished import finished_runs
@@ -118,6 +118,26 @@ def test_the_page_of_a_detector_has_its_pictures_with_boxes(run: Path) -> None:
     numbers, classes = section.record.tables
     assert dict(numbers.rows)["test AP50 %"] == f"{finished.final('test'):.2f}"
     assert len(classes.rows) == len(finished.config["data"]["classes"])
+    assert classes.header == ("class", "boxes", "AP50 %", "AP %", "VOC, 11 points %", "VOC, area %")
+    stored = rows(run / "evaluation" / "per_class.csv")
+    assert [row[2] for row in classes.rows] == [f"{100 * float(row['ap50']):.2f}" for row in stored]
+    numbered = [Path(f"test {k}.jpg") for k in (1, 2, 10, 11)]
+    assert sorted([numbered[k] for k in (3, 1, 0, 2)], key=_by_number) == numbered
+
+
+def test_the_list_of_runs_says_what_its_numbers_are(
+    command: Command, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("runs", "run") == 0
+    assert "Training: loss; test: AP50 %." in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_found_says_what_to_try(
+    command: Command, run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("detect", "run", "pictures/0.png", "--score", "0.999") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Nothing has a score of at least 0.999; --score 0.2 shows less certain objects. Shorter side" in shown
 
 
 def test_a_run_folder_has_everything(run: Path, few: Dataset) -> None:
@@ -290,7 +310,10 @@ DETECTOR = (
     (("detect", "run", "pictures", "--detector", "context=yes"), "context is fixed by the training"),
     (("detect", "nowhere", "pictures"), "nowhere does not exist"),
     (("embed", "run", "pictures", "--out", "f.npz"), "is a model for detection; expected one for classification"),
-    (("export", "run", "--to", "onnx"), "is a model for detection; expected one for classification"),
+    (
+        ("export", "run", "--to", "onnx"),
+        "expected one for classification; `resnetlab detect` and `resnetlab evaluate`",
+    ),
 )
 CLASSIFIER = (
     (
@@ -306,6 +329,7 @@ CLASSIFIER = (
         "a table ends in .csv or .json; pictures are for detectors",
     ),
     (("detect", "classifier.safetensors", "pictures"), "is no detector; `resnetlab predict` takes models"),
+    (("detect", "resnet18", "pictures"), "resnet18 is no detector; `resnetlab predict` takes models"),
 )
 TRAINING = (
     ((*TRAIN, "nmss=1"), "the detector has no field 'nmss': did you mean nms?"),

@@ -117,6 +117,12 @@ def find(
         f"{counted(boxes, 'object')} in {counted(count, 'image')} in {seconds:.1f} s, {count / seconds:.1f} images/s"
         + (f": {written}" if written else "")
     )
+    if count and not boxes:
+        least = detectors.models[0].options.score
+        tell(
+            f"Nothing has a score of at least {least:g}; `score={least / 5:.1g}` shows less certain objects. "
+            f"{about(detectors.models[0])}"
+        )
     for name in sorted(skipped):
         is_there = Path(name).exists()
         complain(f"{name} is not a readable image; repair or remove it" if is_there else f"{name} does not exist")
@@ -139,6 +145,7 @@ def read_detectors(
 
     from resnetlab.detection.options import DetectorOptions, parse_test_options
     from resnetlab.models.modelfile import CLASSIFICATION, task_of
+    from resnetlab.models.published import published
     from resnetlab.runs.settings import choose_device
     from resnetlab.tasks.named import detection_task
     from resnetlab.training.distributed import World
@@ -147,7 +154,7 @@ def read_detectors(
     if threads:
         torch.set_num_threads(threads)
     for path in paths:
-        if path.exists() and task_of(path) == CLASSIFICATION:
+        if task_of(path) == CLASSIFICATION if path.exists() else published(str(path)):
             raise ResnetlabError(f"{path} is no detector; `resnetlab predict` takes models for classification")
     given = parse_test_options(options)
     from resnetlab.tasks.detectors import Detectors

@@ -65,8 +65,11 @@ def _overview(runs: "list[Listed]") -> "Table":
     from resnetlab.experiments.summary import in_words
     from resnetlab.report.record import Table
 
-    metrics = {in_words(run.run.metric) for run in runs}
-    note = f"Training and test: {metrics.pop()}." if len(metrics) == 1 else ""
+    metrics = {(in_words(run.run.metric_on("train")), in_words(run.run.metric)) for run in runs}
+    note = ""
+    if len(metrics) == 1:
+        ((training, test),) = metrics
+        note = f"Training and test: {test}." if training == test else f"Training: {training}; test: {test}."
     rows = [
         (
             str(run.folder),

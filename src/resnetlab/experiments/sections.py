@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,8 @@ PICTURES = {
 }
 MOST_PICTURES = 6  # with boxes
 WORST = 10  # classes
+SPOKEN = {"f1": "F1", "ap50": "AP50 %", "ap": "AP %", "voc_11_points": "VOC, 11 points %", "voc_area": "VOC, area %"}
+"""Columns of an evaluation that are not called as in its file."""
 LAYERS = ("layer", "output", "layers", "parameters", "multiply-adds")
 
 
@@ -91,8 +94,8 @@ def _of_run(anchor: str, folder: Path, run: FinishedRun, analyses: Iterable[Reco
     place = evaluation_folder(folder)
     shown = {sample_file(folder): "The first training images, as the network gets them"}
     shown |= {place / name: caption for name, caption in PICTURES.items()}
-    boxes = sorted(filter(is_image, (place / "pictures").rglob("*")))[:MOST_PICTURES]
-    shown |= {path: f"What was found in {path.name}" for path in boxes}
+    boxes = sorted(filter(is_image, (place / "pictures").rglob("*")), key=_by_number)[:MOST_PICTURES]
+    shown |= {path: f"What was found in {path.name}; boxes of the annotation are yellow" for path in boxes}
     pictures = tuple(Picture(caption, path) for path, caption in shown.items() if path.is_file())
     title = f"{run.architecture.title} on {run.data}, seed {run.seed}: {folder.name}"
     tables = (_numbers(run, place), *_classes(place), *_layers(run, folder))
@@ -128,13 +131,17 @@ def _classes(place: Path) -> list[Table]:
     if not (place / "per_class.csv").is_file():
         return []
     header, *rows = csv.reader(io.StringIO(read_text(place / "per_class.csv", "surrogateescape"), newline=""))
-    titles = tuple("F1" if name == "f1" else name.replace("_", " ") for name in header)
+    titles = tuple(SPOKEN.get(name, name.replace("_", " ")) for name in header)
+    shares = {k for k, name in enumerate(header) if SPOKEN.get(name, "").endswith("%")}
     rows = [row for row in rows if len(row) == len(header)]
     title = "By class"
     if "f1" in header and len(rows) > WORST:
         title = f"The {WORST} worst of {len(rows):,} classes"
         rows = sorted(rows, key=lambda row: _as_number(row[header.index("f1")]))[:WORST]
-    cells = [(spoken(row[0]), *map(_short, row[1:])) for row in rows]
+    cells = [
+        (spoken(row[0]), *(_percent(text) if k in shares else _short(text) for k, text in enumerate(row[1:], 1)))
+        for row in rows
+    ]
     return [Table(titles, tuple(cells), "", title)]
 
 
@@ -142,6 +149,17 @@ def _short(text: str) -> str:
     """A number with three decimals, other text as it is."""
     number = _as_number(text)
     return f"{number:.3f}" if "." in text and math.isfinite(number) else text
+
+
+def _percent(text: str) -> str:
+    """A share in percent, other text as it is."""
+    number = _as_number(text)
+    return f"{100 * number:.2f}" if math.isfinite(number) else text
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """A key under which `test 2.jpg` comes before `test 10.jpg`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _as_number(text: str) -> float:

@@ -23,6 +23,10 @@ FORMAT = 1
 HEADER = "resnetlab"
 CLASSIFICATION = "classification"
 """The task of a file that names none."""
+INSTEAD = {
+    "detection": "; `resnetlab detect` and `resnetlab evaluate` take detectors, which have no export and no features",
+    CLASSIFICATION: "; `resnetlab predict` takes it",
+}
 T = TypeVar("T")
 MODEL_FILE = "model.safetensors"
 """The name of a model file in a run folder."""
@@ -184,7 +188,7 @@ def read(path: Path, task: str, build: Callable[[Stored], T]) -> T:
                 f"{file} has format {found}; this resnetlab reads {FORMAT}: use the one that wrote it"
             )
         if (own := metadata.get("task", CLASSIFICATION)) != task:
-            raise ResnetlabError(f"{file} is a model for {own}; expected one for {task}")
+            raise ResnetlabError(f"{file} is a model for {own}; expected one for {task}{INSTEAD.get(own, '')}")
         row = from_fields(metadata["architecture"])
         description = metadata["preprocessing"]
         for name in ("mean", "std"):
