@@ -11,7 +11,7 @@ from resnetlab.runs.folder import RunFolder
 from resnetlab.runs.stored import read_curve
 
 TASK = {"name": "classification", "metrics": [{"name": "error", "unit": "%", "scale": 100.0, "best": "lowest"}]}
-CONFIG = {"task": TASK, "recipe": {"name": "x", "drops": [1, 2]}, "seed": 0}
+CONFIG = {"task": TASK, "recipe": {"name": "x", "iterations": 4, "drops": [1, 2]}, "seed": 0}
 
 
 def test_the_same_configuration_opens_again(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_same_configuration_opens_again(tmp_path: Path) -> None:
 def test_another_configuration_is_refused_by_its_differences(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path, CONFIG):
         pass
-    other = {**CONFIG, "recipe": {"name": "x", "drops": [1, 3]}}
+    other = {**CONFIG, "recipe": {"name": "x", "iterations": 4, "drops": [1, 3]}}
     with (
         pytest.raises(ResnetlabError, match=r"recipe.drops is \[1, 2\] there and \[1, 3\] here"),
         RunFolder.open(tmp_path, other),
@@ -37,7 +37,7 @@ def test_another_configuration_is_refused_by_its_differences(tmp_path: Path) -> 
 
 
 def test_a_run_from_before_a_field_of_the_recipe_goes_on_where_the_field_keeps_its_default(tmp_path: Path) -> None:
-    recipe = {"name": "x", "drops": [1, 2], "decayed": "all"}
+    recipe = {"name": "x", "iterations": 4, "drops": [1, 2], "decayed": "all"}
     with RunFolder.open(tmp_path, CONFIG):
         pass
     with RunFolder.open(tmp_path, {**CONFIG, "recipe": recipe}) as run:
