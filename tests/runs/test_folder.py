@@ -11,17 +11,24 @@ from resnetlab.runs.folder import RunFolder
 from resnetlab.runs.stored import read_curve
 
 TASK = {"name": "classification", "metrics": [{"name": "error", "unit": "%", "scale": 100.0, "best": "lowest"}]}
-CONFIG = {"task": TASK, "recipe": {"name": "x", "iterations": 4, "drops": [1, 2]}, "seed": 0}
+CONFIG = {
+    "task": TASK,
+    "data": {"name": "tiny", "fingerprint": "0"},
+    "network": {"name": "resnet18"},
+    "recipe": {"name": "x", "iterations": 4, "drops": [1, 2]},
+    "seed": 0,
+}
+SETTINGS = {"source": "tiny", "data_dir": "data", "threads": 1}
 
 
 def test_the_same_configuration_opens_again(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "r", CONFIG) as run:
         assert run.result is None
         assert run.settings == {}
-        run.set_settings({"threads": 1})
+        run.set_settings(SETTINGS)
         run.finish({"test_error": 1.0})
     with RunFolder.open(tmp_path / "r", CONFIG) as run:
-        assert run.settings == {"threads": 1}
+        assert run.settings == SETTINGS
         assert run.result == {"test_error": 1.0}
 
 
