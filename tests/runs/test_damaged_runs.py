@@ -119,6 +119,7 @@ def test_a_configuration_that_lacks_parts(command: Command, run: Path, capsys: p
         ),
         (whole | {"recipe": whole["recipe"] | {"padding": "x"}}, "Expected 'int', got 'str' - at '$.recipe.padding'"),
         (whole | {"network": whole["network"] | {"blocks": 3}}, "at '$.network.blocks'"),
+        (whole | {"recipe": whole["recipe"] | {"exact_statistics": "\ud800"}}, "surrogates not allowed"),
         (whole | {"task": {"name": "classification", "metrics": [7]}}, "at '$.task.metrics[0]'"),
     ):
         (run / "config.json").write_text(json.dumps(changed))

@@ -150,7 +150,7 @@ class Record:
             raise ResnetlabError(f"a record of format {content.get('format')}; this resnetlab reads {FORMAT}")
         try:
             record = msgspec.convert(content, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeError) as error:  # the latter of half a surrogate pair
             said = str(error).replace("`", "'")  # in which the command line would see options
             raise ResnetlabError(f"no record: {said}") from None
         for table in record.tables:

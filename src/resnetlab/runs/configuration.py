@@ -58,6 +58,6 @@ def check_form(file: Path, config: Any) -> None:
     """
     try:
         msgspec.convert(config, Configuration)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:  # the latter of half a surrogate pair
         said = str(error).replace("`", "'")  # in which the command line would see options
         raise ResnetlabError(f"{file} is damaged: {said}") from None
