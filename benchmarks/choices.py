@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks.writing import show
 from resnetlab.data.named import DataSource
-from resnetlab.files import write_json
 from resnetlab.networks.architecture import Architecture, parse
 from resnetlab.runs.settings import Settings
 from resnetlab.runs.several import run_all
@@ -72,10 +72,7 @@ def main(
             for choice, points in rows.items()
         },
     }
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

@@ -44,12 +44,12 @@ from benchmarks.peer_detector import (
     their_detections,
     their_losses,
 )
+from benchmarks.writing import show
 from resnetlab.detection.images import Images
 from resnetlab.detection.network import FasterRCNN
 from resnetlab.detection.options import PRESETS, DetectorOptions, Pooling
 from resnetlab.detection.regions import pooled
 from resnetlab.detection.stream import collate, read_scene, scaled_fits
-from resnetlab.files import write_json
 from resnetlab.training.provenance import environment
 
 Calls = dict[str, Callable[[], object]]
@@ -140,10 +140,7 @@ def main(
         "scales": [several_scales(name, turns) for name in networks],
         "pooling": [by_pooling(name, size, turns) for name in networks],
     }
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def against_torchvision(case: Case, device: torch.device) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks.writing import show
 from resnetlab.experiments.catalogue import ENTRIES
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.overview import Expected
-from resnetlab.files import write_json
 from resnetlab.training.provenance import environment
 
 
@@ -30,10 +30,7 @@ def main(out: Path | None = None) -> None:
             minutes[entry.name] = found
             print(f"{entry.name}: {found:.1f} min", flush=True)
     record = {"environment": environment(torch.device("cpu")), "scale": "digits", "minutes": minutes}
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ import tyro
 
 from benchmarks.finetuning_data import DATA, STARTING, counts, make_folders
 from benchmarks.finetuning_peers import BATCH, NETWORK, SIDE, timm
-from resnetlab.files import write_json
+from benchmarks.writing import write
 from resnetlab.models.modelfile import MODEL_FILE
 from resnetlab.runs.request import Planned, Request, plan
 from resnetlab.runs.run import run
@@ -177,9 +177,9 @@ def main(
             record["fastai"] = found["version"]
         numbers = {"error": round(found["error"], 3), "seconds": round(found["seconds"], 1), "steps": found["steps"]}
         record["rows"].append(asdict(job) | numbers)
-        _write(record, out)
+        write(record, page(record), out)
         print(f"{number} of {len(jobs)}", record["rows"][-1], time.strftime("%H:%M:%S"), flush=True)
-    _write(record, out)
+    write(record, page(record), out)
     print(page(record))
 
 
@@ -301,11 +301,6 @@ def _opened(file: Path) -> Row:
     """The record as it is, or a new one."""
     record: Row = json.loads(file.read_text()) if file.exists() else {"rows": []}
     return record | {"environment": environment(torch.device("cpu")), "settings": {"network": NETWORK, "side": SIDE}}
-
-
-def _write(record: Row, out: Path) -> None:
-    write_json(out.with_suffix(".json"), record)
-    out.with_suffix(".md").write_text(page(record))
 
 
 if __name__ == "__main__":

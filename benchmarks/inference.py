@@ -23,12 +23,12 @@ import torchvision
 import tyro
 from PIL import Image
 
+from benchmarks.writing import show
 from resnetlab.choices import EngineName, EnginePrecision
 from resnetlab.data.dataset import Dataset, Pixels
 from resnetlab.data.named import load as load_data
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.evaluation.class_order import by_name
-from resnetlab.files import write_json
 from resnetlab.inference.engines import Engine, Run, open_engine
 from resnetlab.inference.int8 import CALIBRATION_IMAGES, export_int8
 from resnetlab.models.importing import import_weights
@@ -76,10 +76,7 @@ def main(
     settings = {"network": "resnet50", "batch_size": batch_size, "rounds": rounds, "block": block}
     machine = environment(torch.device("cpu")) | {"threads": threads, "libraries": _libraries()}
     record = {"settings": settings, "environment": machine, "speed": speed, "answers": answers}
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

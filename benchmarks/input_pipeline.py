@@ -23,12 +23,12 @@ from torch import Tensor
 from torchvision import transforms
 
 from benchmarks.archives import unpack
+from benchmarks.writing import show
 from resnetlab.data.dataset import Dataset, File, Files
 from resnetlab.data.pack import pack
 from resnetlab.data.photos import Augmentation, PhotoStream
 from resnetlab.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from resnetlab.data.sources.splitting import list_images
-from resnetlab.files import write_json
 from resnetlab.training.provenance import environment
 
 BATCH = 32
@@ -57,10 +57,7 @@ def main(photos: Path, rounds: int = 9, batches: int = 9, cores: int = 1, out: P
         speed = _in_turn(ways, rounds, batches)
     settings = {"photos": photos.name, "rounds": rounds, "batches": batches, "batch_size": BATCH, "cores": cores}
     record = {"settings": settings, "environment": environment(torch.device("cpu")), "speed": speed}
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from torch.func import functional_call
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resnetlab.files import write_json
+from benchmarks.writing import show
 from resnetlab.networks import triton_norm
 from resnetlab.networks.architecture import architecture
 from resnetlab.networks.own_kernels import use_own_kernels
@@ -234,10 +234,7 @@ def main(
         }
         print(name, rows[name], flush=True)
     record = {"settings": {"batch_size": batch_size}, "torch": torch.__version__, "networks": rows}
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from benchmarks.writing import show
 from resnetlab.choices import ProtocolName
 from resnetlab.data.class_names import imagenet
 from resnetlab.data.dataset import Files
@@ -30,7 +31,6 @@ from resnetlab.data.sources.layouts import find_images
 from resnetlab.evaluation.protocol import Protocol, protocol
 from resnetlab.evaluation.scores import fast, score
 from resnetlab.evaluation.views import SCALES
-from resnetlab.files import write_json
 from resnetlab.models.modelfile import Model
 from resnetlab.networks.measure import multiply_adds, on_meta
 from resnetlab.networks.resnet import build
@@ -74,10 +74,7 @@ def main(
     ]
     settings = {"photos": photos.name, "network": network, "rounds": rounds, "threads": torch.get_num_threads()}
     record = {"settings": settings, "environment": environment(CPU), "convolution": _convolution(), "protocols": rows}
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

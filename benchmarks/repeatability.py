@@ -16,8 +16,8 @@ import torch
 import tyro
 
 from benchmarks.training import Way, one
+from benchmarks.writing import write
 from resnetlab.data.dataset import Pixels
-from resnetlab.files import write_json
 from resnetlab.networks.architecture import architecture
 from resnetlab.training.loop import State
 from resnetlab.training.provenance import environment
@@ -70,8 +70,7 @@ def main(
     settings = {"network": network, "steps": steps, "batch_size": batch_size, "rounds": rounds, "compiled": compiled}
     record = {"settings": settings, "environment": environment(where), "rows": rows}
     if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+        write(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

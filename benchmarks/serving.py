@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import tyro
 
-from resnetlab.files import write_json
+from benchmarks.writing import show
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import save
 from resnetlab.training.provenance import environment
@@ -142,10 +142,7 @@ def main(
         "ratios": ratios,
         "memory": memory,
     }
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

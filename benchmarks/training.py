@@ -27,12 +27,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.peers import PEERS
+from benchmarks.writing import show
 from resnetlab.choices import Kernels
 from resnetlab.data.augment import per_pixel_mean
 from resnetlab.data.dataset import Pixels
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.data.stream import Stream
-from resnetlab.files import write_json
 from resnetlab.networks.architecture import architecture
 from resnetlab.networks.measure import multiply_adds, on_meta
 from resnetlab.networks.own_kernels import use_own_kernels
@@ -40,7 +40,7 @@ from resnetlab.networks.recompute import recomputed
 from resnetlab.networks.resnet import build
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import CapturedStep
-from resnetlab.training.loop import State, Step, Stepped, launched, objective, start, train
+from resnetlab.training.loop import State, Step, Stepped, half, launched, objective, start, train
 from resnetlab.training.named_recipes import CIFAR
 from resnetlab.training.provenance import environment
 from resnetlab.training.recipe import Precision, Recipe
@@ -48,7 +48,6 @@ from resnetlab.training.recipe import Precision, Recipe
 PEER = "tutorial"
 CUDNN: Any = torch.backends.cudnn
 DEFAULT_PRECISION = torch.backends.cuda.matmul.fp32_precision, CUDNN.conv.fp32_precision
-HALF = {"float32": None, "tfloat32": None, "bfloat16": torch.bfloat16}
 CAPTURED: dict[str, CapturedStep] = {}
 """One of each way, to count the nodes of its graph."""
 PASSES = 14.5  # over the outputs of all convolutions in a step with batch normalisation and ReLU of their own
@@ -117,7 +116,7 @@ def one(
     torch.manual_seed(seed)
     state = start(recomputed(build(network)) if deep else build(network), recipe, device)
     if way.kernels == "triton" and not deep:
-        use_own_kernels(state.network, state.optimizer, HALF[way.precision])
+        use_own_kernels(state.network, state.optimizer, half(way.precision))
     return state, _steps(state, recipe, images.to(device), way, device, seed, deep)
 
 
@@ -196,10 +195,7 @@ def main(
         "trainers": rows,
         "floor": floor(network, batch_size, steps, where),
     }
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def measured(

@@ -18,11 +18,11 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
+from benchmarks.writing import write
 from resnetlab.data.dataset import Split
 from resnetlab.data.named import DataSource
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.calibration import expected_calibration_error
-from resnetlab.files import write_json
 from resnetlab.inference.engines import open_engine
 from resnetlab.inference.predict import find_images, score
 from resnetlab.models.importing import read_model
@@ -89,8 +89,7 @@ def main(
     print(about)
     if out:
         record = {"about": about, "environment": environment(torch.device("cpu")), "rows": rows}
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+        write(record, page(record), out)
 
 
 def opened(split: Split) -> Iterator[Image.Image]:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import tyro
 
-from resnetlab.files import write_json
+from benchmarks.writing import show
 from resnetlab.training.provenance import environment
 
 HERE = Path(__file__).parents[1]
@@ -155,10 +155,7 @@ def main(
         "versions": {side: _version(checkout) for side, checkout in checkouts.items()},
         "subjects": {subject: blocks.record() for subject, blocks in subjects.items()},
     }
-    print(page(record))
-    if out:
-        write_json(out.with_suffix(".json"), record)
-        out.with_suffix(".md").write_text(page(record))
+    show(record, page(record), out)
 
 
 def page(record: dict[str, Any]) -> str:

@@ -62,6 +62,7 @@ def run_again(folder: Path) -> str:
 
 
 def test_kernels_are_counted_without_a_gpu(tmp_path: Path) -> None:
-    run(tmp_path, "benchmarks.launches", "--networks", "cifar_resnet8", "--batch-size", "8", "--out", "launches")
-    counts = json.loads((tmp_path / "launches.json").read_text())["networks"]["cifar_resnet8"]
+    """As in the record; of small batches the compiler makes fewer kernels, because their sums are not split."""
+    run(tmp_path, "benchmarks.launches", "--networks", "cifar_resnet20", "--out", "launches")
+    counts = json.loads((tmp_path / "launches.json").read_text())["networks"]["cifar_resnet20"]
     assert 0 < counts["our kernels"] < counts["compiled by block"]

@@ -26,6 +26,7 @@ from resnetlab.models import published
 from resnetlab.models.exporting import export_timm
 from resnetlab.models.modelfile import Model, save
 from resnetlab.networks.resnet import build
+from tests.data.test_annotated import A_CAT, voc
 from tests.material import ABOUT, make_boxes, make_photos, make_scores
 from tests.test_commands_in_documents import CASES, WHOLE
 
@@ -105,17 +106,8 @@ def make_with_boxes(folder: Path) -> None:
     make_boxes(folder / "made")
     shutil.copytree(folder / "made" / "scenes", folder / "cells")
     for year in ("VOC2007", "VOC2012"):
-        root = folder / "VOCdevkit" / year
-        for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-            (root / name).mkdir(parents=True)
-        box = "<bndbox><xmin>5</xmin><ymin>8</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
-        size = "<size><width>60</width><height>50</height><depth>3</depth></size>"
-        for name in "ab":
-            shutil.copy(folder / "cat.jpg", root / "JPEGImages" / f"{year}{name}.jpg")
-            text = f"<annotation>{size}<object><name>cat</name><difficult>0</difficult>{box}</object></annotation>"
-            (root / "Annotations" / f"{year}{name}.xml").write_text(text)
-        (root / "ImageSets" / "Main" / "trainval.txt").write_text(f"{year}a\n")
-        (root / "ImageSets" / "Main" / "test.txt").write_text(f"{year}b\n")
+        scenes = dict.fromkeys((f"{year}a", f"{year}b"), A_CAT)
+        voc(folder / "VOCdevkit" / year, scenes, {"trainval": f"{year}a\n", "test": f"{year}b\n"})
 
 
 def make_trained(folder: Path) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resnetlab.errors import ResnetlabError
 
 LARGEST = 1 << 30  # bytes of a file that is read at once
 LEFT_SECONDS = 3600.0
+T = TypeVar("T")
 _swept: set[Path] = set()
 
 
@@ -142,6 +143,21 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ResnetlabError(f"{path} is damaged: it is not a JSON object")
     return content
+
+
+def in_form(content: Any, form: type[T], damaged: str) -> T:
+    """What was read from JSON, as an object of a dataclass or a struct of msgspec.
+
+    Raises:
+        ResnetlabError: a part is missing or has another type; it is named after `damaged`.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(content, form)
+    except (msgspec.ValidationError, UnicodeError) as error:  # the latter of half a surrogate pair
+        said = str(error).replace("`", "'")  # in which the command line would see options
+        raise ResnetlabError(f"{damaged}: {said}") from None
 
 
 def places_under(folder: Path, paths: Sequence[Path], suffix: str) -> dict[Path, Path]:

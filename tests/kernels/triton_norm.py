@@ -28,7 +28,7 @@ from resnetlab.networks.resnet import build
 from resnetlab.networks.statistics import set_exact_statistics
 from resnetlab.tasks.classification import CLASSIFICATION
 from resnetlab.training.captured import CapturedStep
-from resnetlab.training.loop import launched, objective, start, train
+from resnetlab.training.loop import half, launched, objective, start, train
 from resnetlab.training.named_recipes import CIFAR
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -170,7 +170,7 @@ def test_a_run(tmp_path: Path, network: str, precision: str) -> None:
     expected, found = (each.model.network.state_dict() for each in (theirs, ours))
     tolerance = 1e-3 if precision == "float32" else 0.05
     for key, value in expected.items():
-        scale = max(0.1, float(value.float().abs().max()))  # the mean of the first layer is 0 but for rounding
+        scale = max(0.1, float(value.float().abs().max()))  # the mean of the first layer is 0 up to rounding
         torch.testing.assert_close(found[key], value, rtol=0, atol=tolerance * scale, msg=key)
 
 
@@ -211,7 +211,7 @@ def test_captured_steps_are_launched_steps(precision: str) -> None:
     for captured in (False, True):
         torch.manual_seed(0)
         state = start(build("cifar_resnet8"), recipe, where)
-        use_own_kernels(state.network, state.optimizer, torch.bfloat16 if precision == "bfloat16" else None)
+        use_own_kernels(state.network, state.optimizer, half(precision))
         stream = Stream(images, Preprocessing.of_mean_image(per_pixel_mean(images.pixels)), 32, 0, 4, flip=True)
         forward = objective(state.network, recipe, where, F.cross_entropy, CLASSIFICATION.sums)
         step = CapturedStep(stream, forward, where) if captured else launched(stream, forward, recipe)

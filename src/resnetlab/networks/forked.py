@@ -6,11 +6,14 @@ weights are cast together before the forward pass, and all gradients together be
 """
 
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnetlab.networks.modes import recast
 
 
 class Fork:
@@ -60,7 +63,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, cast_weight: Tensor, layer: "ForkedConv2d") -> Tensor:
         ctx.save_for_backward(x, cast_weight)
         ctx.layer = layer
-        return layer.applied(x, cast_weight)
+        return F.conv2d(x, cast_weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None, None, None]:
@@ -73,7 +76,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class ForkedConv2d(nn.Conv2d):
-    """A convolution without bias, with its weights in the type of the computation. Made by `fork`."""
+    """A convolution with its weights in the type of the computation; with a bias it is torch's. Made by `fork`."""
 
     fork: Fork
     cast_weight: Tensor
@@ -84,13 +87,6 @@ class ForkedConv2d(nn.Conv2d):
         if not trained or self not in self.fork.layers:
             return super().forward(x)
         y: Tensor = _Convolution.apply(x.to(self.cast_weight.dtype), self.weight, self.cast_weight, self)
-        return y
-
-    def applied(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution by these weights."""
-        y: Tensor = torch.ops.aten.convolution(
-            x, weight, None, self.stride, self.padding, self.dilation, False, (0, 0), self.groups
-        )
         return y
 
     def backward_part(self, dy: Tensor, x: Tensor, weight: Tensor, of_weight: bool) -> Tensor:
@@ -117,11 +113,9 @@ def fork(network: nn.Module, optimizer: torch.optim.Optimizer, precision: torch.
     `precision` is the type that convolutions are computed in; None: that of the weights. Names and values stay.
     """
     shared = Fork(next(network.parameters()).device)
-    for module in network.modules():
-        if type(module) is nn.Conv2d and module.bias is None:
-            module.__class__ = ForkedConv2d
-            layer = cast("ForkedConv2d", module)
-            layer.fork = shared
+    for layer in recast(network, nn.Conv2d, ForkedConv2d):
+        layer.fork = shared
+        if layer.bias is None:
             layer.cast_weight = layer.weight.detach() if precision is None else layer.weight.detach().to(precision)
             shared.layers.add(layer)
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from resnetlab.networks.forked import fork
+from resnetlab.networks.modes import recast
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -23,7 +24,5 @@ def use_triton_norms(network: N) -> N:
     """Compute batch normalisation in training with `triton_norm`, in place."""
     from resnetlab.networks.triton_norm import TritonNorm
 
-    for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = TritonNorm
+    recast(network, nn.BatchNorm2d, TritonNorm)
     return network

@@ -25,6 +25,34 @@ WARPS = 8
 
 @triton.jit
 @no_type_check
+def _tile(start, last, column, channels, TILE_ROWS: tl.constexpr):
+    """Where the numbers of the next rows are, and which of them exist."""
+    row = start + tl.arange(0, TILE_ROWS)
+    inside = (row[:, None] < last) & (column[None, :] < channels)
+    return row[:, None].to(tl.int64) * channels + column[None, :], inside
+
+
+@triton.jit
+@no_type_check
+def _before_relu(dy, y, place, inside, RELU: tl.constexpr):
+    """The gradient that goes into the sum before ReLU."""
+    gradient = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
+    if RELU:
+        gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) <= 0, 0.0, gradient)
+    return gradient
+
+
+@triton.jit
+@no_type_check
+def _of_all_parts(found, column, channels, parts, ALL: tl.constexpr):
+    """What each part found, and which of the rows and columns exist."""
+    every = tl.arange(0, ALL)
+    here = (every[:, None] < parts) & (column[None, :] < channels)
+    return tl.load(found + every[:, None] * channels + column[None, :], mask=here, other=0.0), here
+
+
+@triton.jit
+@no_type_check
 def _moments(x, means, squares, rows, channels, share, TILE_ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Of one part of the rows, by channel: the mean, and the sum of squared deviations from it."""
     part = tl.program_id(0)
@@ -34,10 +62,8 @@ def _moments(x, means, squares, rows, channels, share, TILE_ROWS: tl.constexpr, 
     square = tl.zeros((WIDTH,), tl.float32)
     before = 0.0
     for start in range(part * share, last, TILE_ROWS):
-        row = start + tl.arange(0, TILE_ROWS)
-        inside = (row[:, None] < last) & (column[None, :] < channels)
-        values = tl.load(x + row[:, None].to(tl.int64) * channels + column[None, :], mask=inside, other=0.0)
-        values = values.to(tl.float32)
+        place, inside = _tile(start, last, column, channels, TILE_ROWS)
+        values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         count = tl.minimum(last - start, TILE_ROWS).to(tl.float32)
         own = tl.sum(values, 0) / count
         away = tl.where(inside, values - own[None, :], 0.0)
@@ -60,13 +86,11 @@ def _normalise(
     part = tl.program_id(0)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     known = column < channels
-    every = tl.arange(0, ALL)
-    here = (every[:, None] < parts) & known[None, :]
-    counts = tl.maximum(tl.minimum(rows - every * share, share), 0).to(tl.float32)[:, None]
-    of_part = tl.load(means + every[:, None] * channels + column[None, :], mask=here, other=0.0)
+    of_part, here = _of_all_parts(means, column, channels, parts, ALL)
+    within, _ = _of_all_parts(squares, column, channels, parts, ALL)
+    counts = tl.maximum(tl.minimum(rows - tl.arange(0, ALL) * share, share), 0).to(tl.float32)[:, None]
     mean = tl.sum(of_part * counts, 0) / rows
     away = tl.where(here, of_part - mean[None, :], 0.0)
-    within = tl.load(squares + every[:, None] * channels + column[None, :], mask=here, other=0.0)
     variance = tl.sum(within + counts * away * away, 0) / rows
     scale = 1.0 / tl.sqrt(variance + eps)
     if part == 0:
@@ -80,9 +104,7 @@ def _normalise(
     offset = tl.load(bias + column, mask=known, other=0.0)
     last = tl.minimum((part + 1) * share, rows)
     for start in range(part * share, last, TILE_ROWS):
-        row = start + tl.arange(0, TILE_ROWS)
-        inside = (row[:, None] < last) & known[None, :]
-        place = row[:, None].to(tl.int64) * channels + column[None, :]
+        place, inside = _tile(start, last, column, channels, TILE_ROWS)
         values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         values = (values - mean[None, :]) * slope[None, :] + offset[None, :]
         if ADDS:
@@ -108,12 +130,8 @@ def _gradient_sums(
     total = tl.zeros((WIDTH,), tl.float32)
     product = tl.zeros((WIDTH,), tl.float32)
     for start in range(part * share, last, TILE_ROWS):
-        row = start + tl.arange(0, TILE_ROWS)
-        inside = (row[:, None] < last) & known[None, :]
-        place = row[:, None].to(tl.int64) * channels + column[None, :]
-        gradient = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        if RELU:
-            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) <= 0, 0.0, gradient)
+        place, inside = _tile(start, last, column, channels, TILE_ROWS)
+        gradient = _before_relu(dy, y, place, inside, RELU)
         values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         total += tl.sum(gradient, 0)
         product += tl.sum(gradient * (values - mean[None, :]) * scale[None, :], 0)
@@ -132,10 +150,9 @@ def _gradients(
     part = tl.program_id(0)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     known = column < channels
-    every = tl.arange(0, ALL)
-    here = (every[:, None] < parts) & known[None, :]
-    total = tl.sum(tl.load(sums + every[:, None] * channels + column[None, :], mask=here, other=0.0), 0)
-    product = tl.sum(tl.load(products + every[:, None] * channels + column[None, :], mask=here, other=0.0), 0)
+    totals, _ = _of_all_parts(sums, column, channels, parts, ALL)
+    all_products, _ = _of_all_parts(products, column, channels, parts, ALL)
+    total, product = tl.sum(totals, 0), tl.sum(all_products, 0)
     if part == 0:
         tl.store(dweight + column, product, mask=known)
         tl.store(dbias + column, total, mask=known)
@@ -144,12 +161,8 @@ def _gradients(
     slope = tl.load(weight + column, mask=known, other=0.0) * scale
     last = tl.minimum((part + 1) * share, rows)
     for start in range(part * share, last, TILE_ROWS):
-        row = start + tl.arange(0, TILE_ROWS)
-        inside = (row[:, None] < last) & known[None, :]
-        place = row[:, None].to(tl.int64) * channels + column[None, :]
-        gradient = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32)
-        if RELU:
-            gradient = tl.where(tl.load(y + place, mask=inside, other=0.0).to(tl.float32) <= 0, 0.0, gradient)
+        place, inside = _tile(start, last, column, channels, TILE_ROWS)
+        gradient = _before_relu(dy, y, place, inside, RELU)
         if ADDS:
             tl.store(dshortcut + place, gradient.to(dshortcut.dtype.element_ty), mask=inside)
         normal = (tl.load(x + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * scale[None, :]

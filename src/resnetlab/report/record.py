@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import msgspec
-
 from resnetlab.errors import ResnetlabError
+from resnetlab.files import in_form
 
 FORMAT = 2
 NUMBER = re.compile(r"[-+]?\d[\d.,:]*(\s|[%MGTk(±]|e\d|$)|-?$")  # with a unit, a spread or a remark; or empty
@@ -148,11 +147,7 @@ class Record:
         """
         if content.get("format") != FORMAT:
             raise ResnetlabError(f"a record of format {content.get('format')}; this resnetlab reads {FORMAT}")
-        try:
-            record = msgspec.convert(content, cls)
-        except (msgspec.ValidationError, UnicodeError) as error:  # the latter of half a surrogate pair
-            said = str(error).replace("`", "'")  # in which the command line would see options
-            raise ResnetlabError(f"no record: {said}") from None
+        record = in_form(content, cls, "no record")
         for table in record.tables:
             if odd := next((row for row in table.rows if len(row) != len(table.header)), None):
                 raise ResnetlabError(f"no record: a row of {len(odd)} cells in a table of {len(table.header)}")

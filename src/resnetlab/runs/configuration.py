@@ -5,7 +5,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from resnetlab.errors import ResnetlabError
+from resnetlab.files import in_form
 from resnetlab.networks.architecture import Architecture
 from resnetlab.tasks.task import Metric
 from resnetlab.training.recipe import Recipe
@@ -56,8 +56,4 @@ def check_form(file: Path, config: Any) -> None:
     Raises:
         ResnetlabError: a part is missing or has another type; names the file and the part.
     """
-    try:
-        msgspec.convert(config, Configuration)
-    except (msgspec.ValidationError, UnicodeError) as error:  # the latter of half a surrogate pair
-        said = str(error).replace("`", "'")  # in which the command line would see options
-        raise ResnetlabError(f"{file} is damaged: {said}") from None
+    in_form(config, Configuration, f"{file} is damaged")

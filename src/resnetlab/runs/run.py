@@ -39,7 +39,7 @@ from resnetlab.training.distributed import (
     wait_for_all,
 )
 from resnetlab.training.interrupt import Wish, on_request
-from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, launched, objective, start, train
+from resnetlab.training.loop import Report, State, Step, Stepped, WarmedUp, half, launched, objective, start, train
 from resnetlab.training.provenance import environment
 
 ASKED_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}  # steps between checks for a stop request, with several processes
@@ -183,8 +183,7 @@ def _begin(spec: RunSpec, dataset: Dataset, record: RunFolder) -> Begun:
         synchronise(network)
     state = start(network, spec.recipe, device, 1 + len(spec.task.tallied or spec.task.metrics))
     if settings.get("kernels") == "triton":
-        half = torch.bfloat16 if spec.recipe.precision == "bfloat16" else None
-        use_own_kernels(state.network, state.optimizer, half)
+        use_own_kernels(state.network, state.optimizer, half(spec.recipe.precision))
     if spec.recipe.freeze != "none":
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         random = ", with random weights, which stay as they are" if spec.start is None else ""

@@ -106,7 +106,7 @@ def why_not_captured(recipe: Recipe, processes: int) -> str:
         "averaged weights (ema)": recipe.averages,
         "several processes": processes > 1,
     }
-    return " and ".join(reason for reason, holds in reasons.items() if holds)
+    return _those_that_hold(reasons)
 
 
 def why_not_triton(recipe: Recipe, processes: int, device: "torch.device", recomputed: bool) -> str:
@@ -120,6 +120,10 @@ def why_not_triton(recipe: Recipe, processes: int, device: "torch.device", recom
         "several processes": processes > 1 or recipe.synchronised,
         "recomputed activations (recompute)": recomputed,
     }
+    return _those_that_hold(reasons)
+
+
+def _those_that_hold(reasons: dict[str, bool]) -> str:
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 

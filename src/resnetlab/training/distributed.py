@@ -16,6 +16,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab.errors import FailedElsewhereError, ResnetlabError
+from resnetlab.networks.modes import recast
 
 T = TypeVar("T")
 _meetings = itertools.count()
@@ -195,9 +196,7 @@ def synchronise(network: nn.Module) -> None:
 
     torch's own layer supports only GPUs.
     """
-    for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = AcrossProcesses
+    recast(network, nn.BatchNorm2d, AcrossProcesses)
 
 
 def _total(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from resnetlab.devices import widened, widest
 from resnetlab.errors import DivergedError
 from resnetlab.training.distributed import gradients_later, summed
 from resnetlab.training.parameters import frozen_parts, parameter_groups
-from resnetlab.training.recipe import Recipe
+from resnetlab.training.recipe import Precision, Recipe
 from resnetlab.training.schedule import learning_rate
 
 Inputs = Any
@@ -181,6 +181,11 @@ def objective(
     for block in blocks:
         block.compile(dynamic=False)
     return forward
+
+
+def half(precision: Precision) -> torch.dtype | None:
+    """The type of activations and multiplications in mixed precision; None where it is that of the weights."""
+    return torch.bfloat16 if precision == "bfloat16" else None
 
 
 def allow_many_kinds() -> None:
