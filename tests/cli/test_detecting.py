@@ -138,7 +138,7 @@ def test_nothing_found_says_what_to_try(
     command: Command, run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("detect", "run", "pictures/0.png", "--score", "0.999") == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().err.split())
     assert "Nothing has a score of at least 0.999; --score 0.2 shows less certain objects. Shorter side" in shown
 
 

@@ -119,7 +119,7 @@ def find(
     )
     if count and not boxes:
         least = detectors.models[0].options.score
-        tell(
+        complain(
             f"Nothing has a score of at least {least:g}; `score={least / 5:.1g}` shows less certain objects. "
             f"{about(detectors.models[0])}"
         )
