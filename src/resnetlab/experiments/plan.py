@@ -136,7 +136,8 @@ def plan_table(
     total = (f"{len(plans)} runs", f"{sum(p.steps for p in plans):,}", f"{sum(p.images for p in plans):,}")
     rows.append((*total, _time(training), _time(testing), _size(sum(p.disk for p in plans))))
     where, at_a_time = environment(device)["device"], "one run" if jobs == 1 else f"{jobs} runs"
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     share = "" if training + testing < 8 else f" Over 8 such devices: {_time((training + testing) / 8)}."
     return Table(
         header,
