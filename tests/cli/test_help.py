@@ -79,3 +79,10 @@ def test_bash_completes() -> None:
 def test_misspelt_commands(command: Command, word: str, hint: str, capsys: Captured) -> None:
     assert command(word, "photos") == 2
     assert f"error: unknown command '{word}': {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["detections", "None"])
+def test_a_wrong_choice_names_the_right_ones(command: Command, word: str, capsys: Captured) -> None:
+    assert command("train", "--data", "digits", "--task", word) == 2
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"invalid choice '{word}' for argument '--task'. Expected one of ('classification', 'detection')" in shown

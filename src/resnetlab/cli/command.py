@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from resnetlab.assignments import meanings
 from resnetlab.training.resolve import RecipeOptions
@@ -81,10 +82,23 @@ def _prepare(annotations: dict[str, Any], name: str, hint: Any, said: dict[str, 
         (inner,) = [kind for kind in get_args(hint) if kind is not NoneType]
         said = {"help_behavior_hint": "", **said}
         if get_origin(inner) is Literal:
-            said = {"metavar": "{" + ",".join(get_args(inner)) + "}", **said}
+            annotations[name] = Annotated[hint, _one_of(get_args(inner)), tyro.conf.arg(**said)]
+            return
     if get_origin(inner) is tuple and get_args(inner)[-1] is Ellipsis:
         said = {"metavar": f"{PLACE_HOLDERS.get(get_args(inner)[0], 'VALUE')} ...", "help_behavior_hint": "", **said}
     if inner in PLACE_HOLDERS:
         said = {"metavar": PLACE_HOLDERS[inner], **said}
     if said:
         annotations[name] = Annotated[hint, tyro.conf.arg(**said)]
+
+
+def _one_of(names: tuple[str, ...]) -> PrimitiveConstructorSpec[str | None]:
+    """An option of these names, or of none if it is not given; tyro itself would also take the word None."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or value in names,
+        str_from_instance=lambda value: [str(value)],
+        choices=names,
+    )
