@@ -235,7 +235,7 @@ def _about(record: Row) -> list[str]:
         f"`{FORMER}` with {PASSES}.",
         f"- The weights are ours: recipe {weights['recipe']}, {weights['passes']} passes over {weights['images']:,} "
         f"images of five other classes of CIFAR-10 (JPEG), {weights['error']:.1f} % error on these. There are no "
-        "ImageNet weights on this machine.",
+        "ImageNet weights here.",
         f"- timm is its training script with its defaults in batches of {BATCH}.",
         "- fastai is `vision_learner` and `fine_tune`, from random weights `fit_one_cycle`, with their defaults and "
         f"its book's augmentation ({record.get('fastai', 'not run')}).",

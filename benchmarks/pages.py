@@ -97,24 +97,41 @@ def speeds() -> Table:
     return Table(("work", "peer", "times as fast", "measured on"), tuple(rows))
 
 
+def _over(trainers: Any, trainer: str, peer: str) -> float:
+    """How many times faster one trainer is than another, over the whole run."""
+    return float(trainers[trainer]["ratio_whole_run"] / trainers[peer]["ratio_whole_run"])
+
+
 SPEEDS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     (
         "training-gpu.json",
         "training ResNet-20 on images of 32x32, bfloat16",
-        "a usual PyTorch loop in float32",
+        "a tutorial's PyTorch loop in float32",
         lambda record: record["trainers"]["bfloat16, compiled, captured"]["ratio_whole_run"],
     ),
     (
         "training-gpu.json",
         "the same, four runs at a time",
-        "a usual PyTorch loop in float32",
+        "a tutorial's PyTorch loop in float32",
         lambda record: record["trainers"]["bfloat16, compiled, captured, 4 at a time"]["ratio_whole_run"],
     ),
     (
         "training-cpu.json",
-        "the same on a processor, bfloat16",
-        "a usual PyTorch loop in float32",
+        "the same on a CPU, bfloat16",
+        "a tutorial's PyTorch loop in float32",
         lambda record: record["trainers"]["bfloat16, compiled"]["ratio_whole_run"],
+    ),
+    (
+        "training-cpu.json",
+        "the same",
+        "timm's training loop in bfloat16",
+        lambda record: _over(record["trainers"], "bfloat16, compiled", "timm"),
+    ),
+    (
+        "training-cpu.json",
+        "the same in float32",
+        "a tutorial's PyTorch loop in float32",
+        lambda record: record["trainers"]["float32, compiled"]["ratio_whole_run"],
     ),
     (
         "input-pipeline-cpu.json",

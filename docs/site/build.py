@@ -31,7 +31,7 @@ REFERENCE = {
 ORDER = {
     "Use it": ("start", "photographs", "data", "training", "gpus", "models", "serving", "detection", "faults"),
     "The paper": ("paper", "networks", "protocols", "choices", "why"),
-    "Build on it": ("how-it-is-built", "reference"),
+    "Build on it": ("python", "how-it-is-built", "reference"),
 }
 
 

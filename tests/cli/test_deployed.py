@@ -55,7 +55,7 @@ def test_an_onnx_file_is_tested(
     [
         (("--protocol", "ten-crop"), "an ONNX file takes single views"),
         (("--precision", "bfloat16"), "takes no effect with an ONNX file"),
-        (("--device", "cuda"), "ONNX files run on the processor"),
+        (("--device", "cuda"), "ONNX files run on the CPU"),
         ((), "give the data set to test on with --data"),
     ],
 )

@@ -115,7 +115,7 @@ def test_onnx_files_run_as_they_are(small, exported: Path) -> None:
 def test_what_engines_cannot_do(exported: Path, model_path: Path) -> None:
     with pytest.raises(ResnetlabError, match="is an ONNX file; run it with `engine=onnxruntime` or openvino"):
         open_engine(exported, "torch")
-    with pytest.raises(ResnetlabError, match="runs on the processor only"):
+    with pytest.raises(ResnetlabError, match="runs on the CPU only"):
         open_engine(model_path, "openvino", device=torch.device("cuda"))
     with pytest.raises(ResnetlabError, match="bfloat16 is for torch and openvino"):
         open_engine(model_path, "onnxruntime", precision="bfloat16")

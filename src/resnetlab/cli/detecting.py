@@ -59,7 +59,7 @@ def detect(
     if not 0 <= score < 1:
         raise ResnetlabError(f"`score={score:g}`: it must be at least 0 and less than 1")
     if any(text.startswith("score=") for text in detector):
-        raise ResnetlabError("give the least score as `score`, not as an option of the detector")
+        raise ResnetlabError("give the score threshold as `score`, not as an option of the detector")
     options = (f"score={score}", *detector, *option_of(scales))
     find((model, *with_), images, to, options, settings)
 

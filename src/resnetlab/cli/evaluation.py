@@ -163,7 +163,7 @@ def _scored_by_onnx(path: Path, protocol: ProtocolName, on: TestData, settings: 
     if settings.precision != "float32":
         raise ResnetlabError(f"`precision={settings.precision}` takes no effect with an ONNX file, which has its own")
     if settings.device not in ("auto", "cpu"):
-        raise ResnetlabError(f"`device={settings.device}`: ONNX files run on the processor")
+        raise ResnetlabError(f"`device={settings.device}`: ONNX files run on the CPU")
     deployed = read_onnx(path)
     source, data_dir = source_of(path, deployed.provenance, on)
     images = images_for(deployed, source, data_dir, on.split, on.on_bad, settings.workers)

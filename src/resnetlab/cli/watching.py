@@ -1,4 +1,4 @@
-"""`resnetlab watch`: runs on their way, live."""
+"""`resnetlab watch`: runs in progress, live."""
 
 import math
 import time
@@ -34,7 +34,7 @@ def watch(
     *,
     every: float = 1.0,
 ) -> None:
-    """Watch runs on their way, also those of another terminal: test error, how far, how long still.
+    """Watch runs in progress, also those of another terminal: test error, how far, how long still.
 
     It ends when none of them is being trained any more. Ctrl-C ends the watching, not the training.
 

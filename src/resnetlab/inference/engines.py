@@ -142,9 +142,7 @@ def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -
         ResnetlabError: what an engine for ONNX files cannot do.
     """
     if device.type != "cpu":
-        raise ResnetlabError(
-            f"`engine={name}` runs on the processor only; leave the device out, or use `engine=torch`"
-        )
+        raise ResnetlabError(f"`engine={name}` runs on the CPU only; leave the device out, or use `engine=torch`")
     if name == "onnxruntime" and precision == "bfloat16":
         raise ResnetlabError("`engine=onnxruntime` computes in float32; bfloat16 is for torch and openvino")
 
