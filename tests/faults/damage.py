@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.faults.damage_binary import in_png, in_protobuf, in_tar
+from tests.faults.damage_binary import in_onnx, in_png, in_protobuf, in_tar
 from tests.faults.damage_bytes import Damaged, in_bytes
 from tests.faults.damage_tensors import in_arrays, in_pickled, in_safetensors
 from tests.faults.damage_text import in_json, in_lines, in_text, in_xml
@@ -51,7 +51,7 @@ def in_files(random: Random, path: Path) -> str:
 By = Callable[[Random, bytes], Damaged]
 FORMATS: dict[str, By] = {
     ".json": in_json, ".jsonl": in_lines, ".csv": in_text, ".txt": in_text, ".safetensors": in_safetensors,
-    ".pth": in_pickled, ".npz": in_arrays, ".png": in_png, ".tar": in_tar, ".xml": in_xml, ".onnx": in_protobuf,
+    ".pth": in_pickled, ".npz": in_arrays, ".png": in_png, ".tar": in_tar, ".xml": in_xml, ".onnx": in_onnx,
     ".caffemodel": in_protobuf, ".binaryproto": in_protobuf,
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import struct
 import zlib
 from random import Random
 
+from resnetlab.models.onnxfile import with_checksum
 from tests.faults.damage_bytes import Damaged, in_bytes
 
 
@@ -67,6 +68,15 @@ def in_protobuf(random: Random, content: bytes) -> Damaged:
     if random.random() < 0.35:
         return in_bytes(random, content)
     changed, said = _message(random, content, 0)
+    return changed, said
+
+
+def in_onnx(random: Random, content: bytes) -> Damaged:
+    """The same, mostly with a new checksum."""
+    changed, said = in_protobuf(random, content)
+    at = -len(with_checksum(b""))
+    if random.random() < 0.8 and changed.endswith(content[at:]):  # as someone would who wants it to be read
+        return with_checksum(changed[:at]), f"{said}, with its checksum"
     return changed, said
 
 

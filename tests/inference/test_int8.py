@@ -47,6 +47,9 @@ def test_a_small_network(small, pictures: Path, tmp_path: Path) -> None:
     assert 1e-4 < np.abs(found - exact).max() / np.abs(exact).max() < 0.2
     with pytest.raises(ResnetlabError, match="is an int8 model; leave the precision out"):
         open_engine(path, precision="bfloat16")
+    path.write_bytes(path.read_bytes().replace(b"kind0", b"kind9"))
+    with pytest.raises(ResnetlabError, match="was changed after it was exported"):
+        open_engine(path)
 
 
 def test_a_file_that_is_no_image_is_named(small, pictures: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from resnetlab.data.preprocessing import Preprocessing
 from resnetlab.errors import ResnetlabError
+from resnetlab.inference.engines import open_engine
 from resnetlab.models import onnxfile
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import export_onnx, read_onnx
@@ -98,3 +99,25 @@ def test_files_that_are_not_ours(exported: tuple[Path, float], tmp_path: Path) -
     onnx.save(proto, path)
     with pytest.raises(ResnetlabError, match="has no metadata of resnetlab"):
         read_onnx(path)
+
+
+def test_a_file_that_was_changed_is_refused(exported: tuple[Path, float], tmp_path: Path) -> None:
+    path, whole = tmp_path / "m.onnx", exported[0].read_bytes()
+    changed = bytearray(whole)
+    changed[whole.index(onnx.load_from_string(whole).graph.initializer[0].raw_data) + 6] ^= 0x40
+    path.write_bytes(changed)
+    onnx.load(path)  # a weight is another number, and nothing else shows it
+    with pytest.raises(ResnetlabError, match=r"m\.onnx was changed after it was exported"):
+        read_onnx(path)
+    with pytest.raises(ResnetlabError, match="was changed after it was exported"):
+        open_engine(path)
+    proto = onnx.load_from_string(whole)
+    proto.producer_name = "another tool"
+    onnx.save(proto, path)
+    with pytest.raises(ResnetlabError, match="remove the entry checksum from its metadata"):
+        read_onnx(path)
+    kept = [entry for entry in proto.metadata_props if entry.key != "checksum"]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    onnx.save(proto, path)
+    assert read_onnx(path).classes == ("ä", "b", "c")

@@ -1,5 +1,6 @@
 """Models as ONNX: from the pixels of an image to logits, with class names and preprocessing inside."""
 
+import hashlib
 import importlib
 import json
 import logging
@@ -28,6 +29,8 @@ from resnetlab.networks.inference import fold_batch_norm
 INPUT, OUTPUT, DISTANCE = "pixels", "logits", "distance"
 CHECKED_BATCHES = (1, 3)
 TOLERANCE = 1e-3  # of the largest logit
+CHECKSUM = "checksum"
+"""The last entry of the metadata: SHA-256 of all bytes before it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def export_onnx(model: Model, path: Path) -> float:
     Raises:
         ResnetlabError: the `onnx` extra is not installed, or the logits differ.
     """
-    onnx = _needed("onnx", "onnxscript", "onnxruntime")[0]
+    _needed("onnx", "onnxscript", "onnxruntime")
     pixels = torch.randint(
         0, 256, (2, *model.preprocessing.fit.crop, len(model.preprocessing.std)), dtype=torch.uint8
     )
@@ -101,7 +104,7 @@ def export_onnx(model: Model, path: Path) -> float:
     proto = program.model_proto
     _set_metadata(proto, model, "float32")
     with replacing(path) as temporary:
-        onnx.save(proto, temporary)
+        temporary.write_bytes(with_checksum(proto.SerializeToString()))
         (runtime,) = _needed("onnxruntime")
         session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         difference = largest_difference(model, lambda images: session.run([OUTPUT], {INPUT: images})[0])
@@ -143,22 +146,34 @@ def quantize_onnx(source: Path, path: Path, batches: Iterable[UInt8[np.ndarray, 
             per_channel=True,
         )
         quantized = onnx.load(temporary)
-        said = {entry.key: entry.value for entry in proto.metadata_props}
+        said = {entry.key: entry.value for entry in proto.metadata_props if entry.key != CHECKSUM}
         onnx.helper.set_model_props(quantized, said | {"precision": "int8"})
-        onnx.save(quantized, temporary)
+        temporary.write_bytes(with_checksum(quantized.SerializeToString()))
 
 
 def read_onnx(path: Path) -> OnnxModel:
     """What an ONNX file that `export_onnx` or `quantize_onnx` wrote says of itself.
 
     Raises:
-        ResnetlabError: the file is missing, damaged, or not one of ours.
+        ResnetlabError: the file is missing, damaged, changed after it was written, or not one of ours.
     """
     onnx, decode = _needed("onnx", "google.protobuf.message")
     if not path.is_file():
         raise ResnetlabError(f"{path} does not exist")
     try:
-        said = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+        data = path.read_bytes()
+    except OSError as error:
+        raise ResnetlabError(f"{path} cannot be read: {error}") from None
+    try:
+        said = {entry.key: entry.value for entry in onnx.load_model_from_string(data).metadata_props}
+    except decode.DecodeError as error:
+        raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
+    if CHECKSUM in said and data != with_checksum(data[: -len(with_checksum(b""))]):
+        raise ResnetlabError(
+            f"{path} was changed after it was exported: its checksum is another. Export it again; if a tool of yours "
+            f"changed it, remove the entry {CHECKSUM} from its metadata"
+        )
+    try:
         header = json.loads(said["resnetlab"])
         return OnnxModel(
             path,
@@ -169,8 +184,6 @@ def read_onnx(path: Path) -> OnnxModel:
             header.get("limit"),
             dict(header["provenance"]),
         )
-    except decode.DecodeError as error:
-        raise ResnetlabError(f"{path} is cut short, or no ONNX file: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ResnetlabError(
             f"{path} has no metadata of resnetlab; `resnetlab export` writes files that do"
@@ -201,6 +214,14 @@ def _set_metadata(proto: Any, model: Model, precision: str) -> None:
     onnx.helper.set_model_props(
         proto, {"resnetlab": json.dumps(header_of(model)), "precision": precision, "input": about}
     )
+
+
+def with_checksum(data: bytes) -> bytes:
+    """The file with its checksum at the end."""
+    (onnx,) = _needed("onnx")
+    entry = onnx.StringStringEntryProto(key=CHECKSUM, value=hashlib.sha256(data).hexdigest())
+    serialised: bytes = onnx.ModelProto(metadata_props=[entry]).SerializeToString()
+    return data + serialised  # what follows a message of a protocol buffer is read as a part of it
 
 
 def largest_difference(model: Model, run: Callable[[np.ndarray], np.ndarray]) -> float:
