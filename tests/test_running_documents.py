@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import huggingface_hub
@@ -189,6 +190,7 @@ def small(words: list[str]) -> list[str]:
     elif name == "reproduce":
         few, smaller = SMALLER[words[1]]
         words += ("--networks", *few) if few and "--networks" not in words else ()
+        words += ("--data", "cifar10.npz") if few == DEPTHS and "full" in words and "--data" not in words else ()
         words += ("--dry-run",) if "full" in words and "--dry-run" not in words else ()
         words += smaller if "full" not in words else ()
     elif name == "analyse":
@@ -248,7 +250,12 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_python(block: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the names of blocks before it: a network, a model, images."""
-    small_training = partial(resnetlab.train, iterations=2, batch_size=4, image_size=64, threads=1, progress=False)
+    few: dict[str, Any] = {"iterations": 2, "batch_size": 4, "image_size": 64, "threads": 1, "progress": False}
+    train = resnetlab.train
+
+    def small_training(data: Path | str, *, epochs: int = 0, **options: Any) -> resnetlab.Run:
+        return train(data, **options | few)
+
     untrained = partial(torchvision.models.resnet50, weights=None)
     monkeypatch.setattr(resnetlab, "train", small_training)
     monkeypatch.setattr(torchvision.models, "resnet50", lambda weights: untrained())
