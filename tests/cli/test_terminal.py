@@ -1,6 +1,7 @@
 """What is printed at 80 columns: no number is broken, no step is lost."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -56,3 +57,19 @@ def test_the_step_and_the_time_left_stay_at_80_columns() -> None:
     shown = console.file.getvalue()
     assert "12345/64000" in shown
     assert "1:02:03 left" in shown
+
+
+def test_labels_are_whole_at_80_columns() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    labels = ("plain-20", "ResNet-56, seed 12")
+    with Monitor(console) as monitor:
+        for label in labels:
+            monitor.expect(label, 1000)
+        at = Progress(619, 1000, CLASSIFICATION.headline, 0.03, 0.20, speed="498 images/s", left=95.0)
+        monitor.show(labels[0], at)
+        assert isinstance(console.file, io.StringIO)
+        monitor._bars.refresh()
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).splitlines()[-3:]
+    (running,) = (line for line in last if "619/1000" in line)
+    assert re.search(r"plain-20 +619/1000 +0:01:35 left +training error  0\.03 %", running)
+    assert re.search(r"ResNet-56, seed 12 +0/1000 +waiting", last[-1])

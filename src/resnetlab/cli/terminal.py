@@ -30,8 +30,9 @@ class Monitor:
     def __init__(self, console: Console) -> None:
         self.console = console
         bar = [BarColumn(bar_width=24)] if console.width >= NARROW else []
+        self._labels = Column(no_wrap=True)
         self._bars = Bars(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=self._labels),
             *bar,
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=len("600000/600000"))),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=len("11:22:33 left"))),
@@ -53,7 +54,8 @@ class Monitor:
         self._bars.stop()
 
     def expect(self, label: str, iterations: int) -> None:
-        """Add a waiting run, to fix the order of the lines."""
+        """Add a waiting run, to fix the order of the lines; on a narrow terminal numbers are cut, not labels."""
+        self._labels.min_width = min(max(self._labels.min_width or 0, len(label)), self.console.width // 3)
         self._tasks[label] = self._bars.add_task(label, total=iterations, start=False, numbers="waiting", left="")
 
     def show(self, label: str, progress: Progress) -> None:
