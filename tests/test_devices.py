@@ -60,8 +60,11 @@ def test_a_run_on_apples_gpu_is_that_on_the_processor(tiny: Dataset, tmp_path: P
 
 
 def test_the_load_of_others_is_without_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings.os, "getloadavg", lambda: (2.0, 0.0, 0.0))
+    monkeypatch.setattr(settings.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(settings, "STARTED", settings.time.monotonic() - 600)
+    monkeypatch.setattr(settings.os, "getloadavg", lambda: (20.0, 0.0, 0.0))
+    assert settings.others_busy() == 4  # more processes wait than there are cores
+    monkeypatch.setattr(settings.os, "getloadavg", lambda: (2.0, 0.0, 0.0))
     for spent, others in ((1200.0, 0.0), (600.0, 1.0), (0.0, 2.0), (1e6, 0.0)):
         monkeypatch.setattr(settings.os, "times", lambda spent=spent: (spent / 2, 0.0, spent / 2, 0.0, 600.0))
         assert settings.others_busy() == pytest.approx(others, abs=0.01)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from resnetlab.errors import ResnetlabError
 from resnetlab.experiments.catalogue import CATALOGUE, find, inspections
@@ -236,3 +237,18 @@ def test_verdicts_need_networks_that_learned_and_differ_in_depth() -> None:
     assert set(untrained.values()) == {"cannot be told from these runs"}
     record = overfit.record(overfit, [shallow, made_up("cifar_resnet56", 82.0)], [])
     assert "ResNet-56 hardly learned anything, so no claim is judged" in record.sentences[0]
+
+
+def test_on_a_busy_machine_one_thread_measures(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("train", "--data", "digits", "--network", "cifar_resnet8", "--iterations", "2", "--out", "a") == 0
+    torch.set_num_threads(2)
+    monkeypatch.setattr("resnetlab.runs.settings.others_busy", lambda: 2.0)
+    monkeypatch.setattr("resnetlab.runs.settings.os.cpu_count", lambda: 2)
+    said = "one thread measures"
+    assert command("analyse", "a", "--images", "110", "--only", "figure7", "gradients", "--threads", "2") == 0
+    assert said not in capsys.readouterr().out
+    assert command("analyse", "a", "--images", "111", "--only", "figure7", "gradients") == 0
+    assert capsys.readouterr().out.count(said) == 1
+    assert torch.get_num_threads() == 1

@@ -131,7 +131,7 @@ def others_busy() -> float:
     """The cores that other processes kept busy in the last minute: the load without this process and its children."""
     elapsed, spent = time.monotonic() - STARTED, sum(os.times()[:4])
     own = spent / max(elapsed, 1.0) * -math.expm1(-elapsed / LOAD_SECONDS)  # as the load average forgets
-    return max(0.0, os.getloadavg()[0] - own)
+    return min(max(0.0, os.getloadavg()[0] - own), float(os.cpu_count() or 1))
 
 
 def crowded(settings: Settings) -> str:
