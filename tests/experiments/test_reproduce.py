@@ -39,9 +39,9 @@ def test_it_runs_and_records_and_does_not_run_again(command: Command, capsys: Ca
     assert len(stamps) == 4
     assert command(*words) == 0
     assert {p: p.stat().st_mtime_ns for p in Path("out").glob("*/model.safetensors")} == stamps
-    second = capsys.readouterr().out
-    assert second.partition("┏")[2] == first.partition("┏")[2]  # table and sentence
-    assert "Finished in out, not repeated: plain-8, seed 0; " in second
+    assert capsys.readouterr().out.partition("┏")[2] == first.partition("┏")[2]  # table and sentence
+    assert command(*words, "--dry-run") == 0
+    assert "Finished in out, not repeated: plain-8, seed 0; " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

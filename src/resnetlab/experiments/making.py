@@ -49,9 +49,9 @@ def make(experiment: Experiment, options: Options, listener: Listener) -> Made:
     if options.dry_run or (World.here().main and long and missing):
         _show_plan(missing or specs, protocol, numbers, dataset, jobs, options, listener)
     _say_recipes(specs, numbers, dataset, listener)
-    if done := [label for name, label in labels(specs).items() if name not in missing]:
-        listener.say(f"Finished in {options.out}, not repeated: {'; '.join(done)}")
     if options.dry_run:
+        if done := [label for name, label in labels(specs).items() if name not in missing]:
+            listener.say(f"Finished in {options.out}, not repeated: {'; '.join(done)}")
         return Made(None)
     with joined(World.here().device(device.type)):
         interrupted, failed = _train(specs, options, jobs, listener)
