@@ -29,6 +29,25 @@ settings.load_profile("resnetlab")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+LONG = (
+    "cli/test_options",
+    "faults/test_faults",
+    "kernels/test_kernels",
+    "experiments/test_reproduce",
+    "cli/test_looking",
+    "report/test_webpage",
+)
+"""Files that take longest, which begin first, so that no process waits for one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by file, the long ones first."""
+    names = [f"{name}.py" for name in LONG]
+    items.sort(
+        key=lambda item: next((k for k, name in enumerate(names) if str(item.path).endswith(name)), len(names))
+    )
+
+
 @pytest.fixture
 def shared() -> Path:
     """Real data that a user's machine does not have."""

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "docs" / "notebooks" / "degradation.py"
 
 @pytest.mark.filterwarnings("default")  # of the packages that run notebooks
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPS", "20")
+    monkeypatch.setenv("STEPS", "4")
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     notebook = jupytext.read(SOURCE)

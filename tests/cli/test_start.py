@@ -69,7 +69,7 @@ def test_a_mistake_of_ours_asks_for_a_report(
 
 
 def test_a_pipe_that_is_closed_ends_quietly() -> None:
-    script = "import sys; from resnetlab.cli import main; sys.argv = ['resnetlab', 'networks']; main()"
+    script = "import sys; from resnetlab.cli import main; sys.argv = ['resnetlab', 'recipes']; main()"
     child = subprocess.Popen(
         [sys.executable, "-c", f"import time; time.sleep(0.3); {script}"],
         stdout=subprocess.PIPE,

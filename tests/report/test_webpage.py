@@ -244,6 +244,7 @@ def test_without_scripts_figures_are_pictures(browser: Browser, written: Path) -
     context.close()
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_open_within_a_second(browser: Browser, tmp_path: Path) -> None:
     path = write_html(page(tmp_path, "Run", runs=100, points=5000), tmp_path / "out")
     taken = []
