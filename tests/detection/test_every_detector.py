@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from resnetlab.detection.cost import cost
 from resnetlab.detection.images import Images
 from resnetlab.detection.model import load_detector, save_detector
 from resnetlab.detection.network import FasterRCNN
-from resnetlab.detection.options import DetectorOptions
+from resnetlab.detection.options import PRESETS, DetectorOptions
 from resnetlab.errors import ResnetlabError
 from resnetlab.networks.architecture import parse
 from resnetlab.networks.measure import parameter_count
@@ -95,6 +96,17 @@ def test_its_cost_is_that_of_its_layers(made: Callable[[str], FasterRCNN], name:
     assert found.parameters == parameter_count(network)
     assert found.head % network.options.test_proposals == 0
     assert found.multiply_adds == found.shared + found.head
+
+
+def test_the_costs_in_the_document() -> None:
+    options = DetectorOptions(**PRESETS["small"])
+    vgg, residual = (
+        cost(replace(parse(name), num_classes=3), options, 480, 640)
+        for name in ("vgg16_bn-narrow4", "resnet18-narrow4")
+    )
+    said = " ".join((Path(__file__).parents[2] / "docs" / "detection.md").read_text().split())
+    assert f"{vgg.multiply_adds / 1e9:.2f} and {residual.multiply_adds / 1e9:.2f} billion multiply-adds" in said
+    assert f"({residual.parameters / 1e6:.2f} million parameters)" in said
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg16"])
