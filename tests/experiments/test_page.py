@@ -19,6 +19,7 @@ from resnetlab.experiments.gathering import Gathered, gather
 from resnetlab.experiments.options import Options
 from resnetlab.experiments.overview import Expected, lead, missing, overview
 from resnetlab.experiments.sections import _classes, of_run, page
+from resnetlab.experiments.study import experiment_of
 from resnetlab.report.record import Record
 from resnetlab.report.writing import write_record
 from resnetlab.runs.finished import FinishedRun, finished_runs
@@ -91,6 +92,17 @@ def test_times_are_estimated_where_data_are_there() -> None:
     assert expected(find("figure1")).startswith("about ")
     assert expected(find("cost")) == ""  # measured, not trained
     assert Expected(Options(scale="full"))(find("table6")) == ""  # CIFAR-10 is not on this machine
+
+
+def test_finished_runs_take_no_time(tmp_path: Path) -> None:
+    options, entry = Options(out=tmp_path), find("figure1")
+    experiment = experiment_of(entry)
+    assert experiment is not None
+    for name in experiment.specs(replace(experiment.settled(options), data="digits"), 1297):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").touch()
+    assert Expected(options).minutes(entry) == 0
+    assert Expected(Options(out=tmp_path / "other")).minutes(entry) > 0  # type: ignore[operator]
 
 
 def test_the_first_figure_is_that_of_the_most_seeds() -> None:

@@ -25,6 +25,7 @@ from resnetlab.report.webpage import Overview, Row
 from resnetlab.runs.finished import FinishedRun
 from resnetlab.runs.settings import choose_device
 from resnetlab.runs.several import default_jobs
+from resnetlab.runs.stored import is_finished
 from resnetlab.training.named_recipes import RECIPES
 
 HEADER = ("table or figure", "state", "here", "in the paper", "difference")
@@ -86,7 +87,7 @@ def runs_of(record: Record) -> list[FinishedRun]:
 
 
 class Expected:
-    """How long entries take here, from a short measurement of each network."""
+    """How long entries take here, from a short measurement of each network; finished runs take nothing."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -120,6 +121,8 @@ class Expected:
         protocol = experiment.protocol_for(min(spec.recipe.crop_size for spec in specs.values()))
         with _threads(1 if at.side_by_side else torch.get_num_threads()):
             for name, spec in specs.items():
+                if is_finished(options.out / name):
+                    continue
                 key = spec.architecture, spec.task.name, spec.recipe, protocol
                 if key not in self._hours:
                     (planned,) = plan({name: spec}, protocol, numbers, device, dataset, measured_for=SECONDS)
