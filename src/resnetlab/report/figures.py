@@ -141,20 +141,26 @@ def _panel(axis: Axes, panel: Panel, named: bool) -> list[Artist]:
         _contours(axis, panel)
         return handles
     if panel.right is not None:
-        axis.set_xlim(panel.left or 0, panel.right)
+        axis.set_xlim(*_apart(panel.left or 0.0, panel.right))
     if panel.lines and all(float(x).is_integer() for line in panel.lines for x in line.x):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if panel.log:
+    if panel.log and axis.dataLim.ymax > 0:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(LogFormatter())  # the usual one writes formulas
         axis.yaxis.set_minor_formatter(LogFormatter())
         if panel.bottom is not None or panel.top is not None:
-            axis.set_ylim(panel.bottom, panel.top)
+            positive = (limit if limit and limit > 0 else None for limit in (panel.bottom, panel.top))
+            axis.set_ylim(*_apart(*positive))
         return handles
-    axis.set_ylim(panel.bottom or 0, panel.top if panel.top is not None else 1.1 * axis.dataLim.ymax)
+    axis.set_ylim(*_apart(panel.bottom or 0.0, panel.top if panel.top is not None else 1.1 * axis.dataLim.ymax))
     if panel.top is not None and PERCENT in panel.y:
         axis.yaxis.set_major_locator(MultipleLocator(5 if panel.top <= FEW else 10))
     return handles
+
+
+def _apart(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """The limits of an axis; apart from each other also if they are one number, as of curves that are all 0."""
+    return (low, high) if low is None or low != high else (low, low + max(1.0, abs(low)))
 
 
 def _contours(axis: Axes, panel: Panel) -> None:
