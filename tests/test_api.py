@@ -54,6 +54,10 @@ def test_the_same_weights_as_by_the_command(command: Command, photos: Path) -> N
     torch.testing.assert_close(found.scored.logits, Scored.load(Path("e")).logits)
     assert found.error == 100 - found.accuracy == Scored.load(Path("e")).answers().error
     assert found.interval.low < found.error < found.interval.high
+    again = resnetlab.evaluate(run.model, "photos", protocol="ten-crop", progress=False)
+    torch.testing.assert_close(again.scored.logits, found.scored.logits)
+    both = (list(resnetlab.predict(model, "photos")) for model in (run, run.folder))
+    assert next(both) == next(both)
     assert "95 % interval" in str(found)
     assert "10-crop" in str(found)
 
@@ -95,7 +99,6 @@ def test_progress_is_printed(command: Command, photos: Path, capsys: pytest.Capt
         ({"netwrk": "resnet18"}, "train has no option 'netwrk': did you mean network"),
         ({"epochs": 2, **OPTIONS}, "both epochs and iterations are given"),
         ({**OPTIONS, "device": "gpu"}, "it must be one of auto, cpu, cuda"),
-        ({**OPTIONS, "compile": True}, "it must be one of auto, yes, no"),
         ({**OPTIONS, "stride_on": "2x2"}, "it must be one of 1x1, 3x3"),
         ({**OPTIONS, "threads": 1.5}, "it must be int"),
         ({**OPTIONS, "threads": 0}, "it must be at least 1"),

@@ -1,5 +1,6 @@
 """Training, testing and prediction from Python, with the names, defaults and errors of the command line."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,13 +12,15 @@ from rich.console import Console
 from resnetlab.choices import VERSIONS, DeviceName, Kernels, OnBad, ProtocolName, SplitName, StrideOn, Switch
 from resnetlab.cli.common import at_least_one, console, watched
 from resnetlab.cli.terminal import Monitor
-from resnetlab.errors import ResnetlabError, near_matches
+from resnetlab.errors import ResnetlabError, near_matches, refuse_below_one
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.certainty import Interval, error_in_words, interval_of_error
-from resnetlab.evaluation.evaluate import evaluate, images_for
+from resnetlab.evaluation.evaluate import evaluate as scores_of
+from resnetlab.evaluation.evaluate import images_for
 from resnetlab.evaluation.protocol import protocol as protocol_named
 from resnetlab.evaluation.scores import Scored
-from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, find_images, is_single, predict
+from resnetlab.inference.predict import AnyImage, Prediction, Unreadable, is_single, predict
+from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import CLASSIFICATION, Model, load, task_of
 from resnetlab.runs.request import Request, plan
 from resnetlab.runs.run import run
@@ -79,16 +82,19 @@ def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOpt
 
     Raises:
         ResnetlabError: an unknown option, one without effect, data that cannot be read.
+        DivergedError: the loss became infinite or NaN; try a lower learning rate (`lr`).
         Interrupted: on Ctrl-C, after the run was saved.
     """
     if unknown := sorted(options.keys() - TrainOptions.__annotations__.keys()):
         raise ResnetlabError(
             f"train has no option {unknown[0]!r}: {near_matches(unknown[0], TrainOptions.__annotations__)}"
         )
-    given: dict[str, Any] = dict(options)
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     hints = get_type_hints(TrainOptions)
     for name, value in given.items():
-        _check(name, value, hints[name])
+        if hints[name] == Switch and isinstance(value, bool):
+            given[name] = "yes" if value else "no"
+        _check(name, given[name], hints[name])
     assignments = tuple(f"{name}={_as_text(value)}" for name, value in given.get("set", {}).items())
     recipe = RecipeOptions(
         **{field: given[name] for name, field in RECIPE.items() if name in given}, fields=assignments
@@ -156,6 +162,43 @@ class Evaluation:
         return f"Evaluation({self})"
 
 
+def evaluate(
+    model: Model | os.PathLike[str] | str,
+    data: Path | str,
+    *,
+    protocol: ProtocolName = "center",
+    split: SplitName | None = None,
+    on_bad: OnBad = "stop",
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    progress: bool = True,
+    data_dir: Path | str = "data",
+) -> Evaluation:
+    """Test a model, or what `read_model` reads, on the images of `data`, as `resnetlab evaluate` does.
+
+    `protocol` is one of the paper's ways of testing, `split` which images: "test" by default, or "validation",
+    "train", "all". `on_bad` is what is done with files that cannot be read: "stop" or "skip". `data_dir` has data
+    sets by name.
+
+    Raises:
+        ResnetlabError: the model or data cannot be read or do not fit each other.
+    """
+    for name, value, kind in (
+        ("protocol", protocol, ProtocolName),
+        ("split", split or "test", SplitName),
+        ("on_bad", on_bad, OnBad),
+        ("device", device, DeviceName),
+    ):
+        _check(name, value, kind)
+    refuse_below_one(workers=workers)
+    tested = model if isinstance(model, Model) else read_model(model)
+    images = images_for(tested, str(data), Path(data_dir), split, on_bad, workers)
+    watch = (lambda items: watched(items, "evaluating", len(images))) if progress else iter
+    about = {"model": tested.origin if isinstance(model, Model) else Path(model).name}
+    way = protocol_named(protocol, tested.fit)
+    return Evaluation(scores_of(tested, images, way, choose_device(device), watch=watch, about=about)[0])
+
+
 class Run:
     """A finished run of classification in its folder, for testing and prediction."""
 
@@ -169,6 +212,10 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    def __fspath__(self) -> str:
+        """The folder: a run can be given wherever a path of a model can."""
+        return str(self.folder)
 
     @property
     def model(self) -> Model:
@@ -196,14 +243,18 @@ class Run:
         Raises:
             ResnetlabError: data that cannot be read or does not fit.
         """
-        model, settings = self.model, read_settings(self.folder)
-        images = images_for(
-            model, str(data or settings["source"]), Path(settings["data_dir"]), split, on_bad, workers
+        settings = read_settings(self.folder)
+        return evaluate(
+            self.folder,
+            data or settings["source"],
+            protocol=protocol,
+            split=split,
+            on_bad=on_bad,
+            device=device,
+            workers=workers,
+            progress=progress,
+            data_dir=settings["data_dir"],
         )
-        watch = (lambda items: watched(items, "evaluating", len(images))) if progress else iter
-        about = {"model": self.folder.name}
-        way = protocol_named(protocol, model.fit)
-        return Evaluation(evaluate(model, images, way, choose_device(device), watch=watch, about=about)[0])
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is also an iterable of str
@@ -223,10 +274,8 @@ class Run:
         Raises:
             ResnetlabError: a single image cannot be read, or an array is not the pixels of an image.
         """
-        if isinstance(images, Path | str) and Path(images).is_dir():
-            images = find_images([Path(images)])
         found = list(predict(self.folder, images, top=top))
-        if not is_single(images):
+        if not is_single(images) or (isinstance(images, Path | str) and Path(images).is_dir()):
             return found
         (only,) = found
         if isinstance(only, Unreadable):
@@ -240,13 +289,18 @@ def _check(name: str, value: object, kind: Any) -> None:
         ResnetlabError: a value that the option does not take.
     """
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ResnetlabError(f"`{name}={value!r}`: it must be one of {', '.join(map(str, get_args(kind)))}")
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise ResnetlabError(f"`{name}={_short(value)}`: it must be one of {', '.join(map(str, get_args(kind)))}")
         return
     kinds = get_args(kind) or (kind,) if get_origin(kind) is not dict else (dict,)
     numbers = (int, float) if float in kinds else kinds
     if isinstance(value, bool) or not isinstance(value, numbers):
-        raise ResnetlabError(f"`{name}={value!r}`: it must be {' or '.join(each.__name__ for each in kinds)}")
+        raise ResnetlabError(f"`{name}={_short(value)}`: it must be {' or '.join(each.__name__ for each in kinds)}")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) < 80 else f"{type(value).__name__} object"
 
 
 def _path(place: Path | str | None) -> Path | None:

@@ -3,6 +3,7 @@
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from numbers import Integral
 
 DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Controls of the direction of writing, which can make one name look like another."""
@@ -29,6 +30,17 @@ class DivergedError(ArithmeticError):
 
 class Interrupted(Exception):  # noqa: N818 -- not an error
     """The run was saved and stopped on request."""
+
+
+def refuse_below_one(**counts: object) -> None:
+    """Refuse what is no whole number of at least 1; None is not given.
+
+    Raises:
+        ResnetlabError: names the option.
+    """
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ResnetlabError(f"`{name}={value!r}`: it must be a whole number of at least 1")
 
 
 def printable(text: str) -> str:

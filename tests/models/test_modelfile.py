@@ -187,3 +187,32 @@ def test_a_loaded_model_does_not_depend_on_its_file(tmp_path: Path) -> None:
     loaded = load(path)
     os.truncate(path, 10)
     assert all(value.isfinite().all() for value in loaded.network.state_dict().values())
+
+
+def test_other_classes(tmp_path: Path) -> None:
+    before = model()
+    after = before.with_classes(("one", "two"))
+    assert (after.classes, after.architecture.num_classes) == (("one", "two"), 2)
+    assert before.architecture.num_classes == 3
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(before.network.features(images), after.network.features(images))
+    assert after.network.fc.weight.shape == (2, 64)
+    save(after, tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors").classes == ("one", "two")
+    assert repr(after) == "Model(cifar_resnet20-padboth, 2 classes, trained further; of unstated origin before)"
+    with pytest.raises(ResnetlabError, match="is no name of a class"):
+        before.with_classes(("one", ""))
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    """A last layer that was replaced by hand, as one does with networks of torchvision."""
+    path, changed = tmp_path / "m.safetensors", model()
+    changed.network.fc = torch.nn.Linear(64, 5)
+    with pytest.raises(ResnetlabError, match=r"fc\.bias \[5\], expected \[3\].*use Model.with_classes"):
+        save(changed, path)
+    changed = model()
+    with torch.no_grad():
+        changed.network.fc.bias.fill_(math.nan)
+    with pytest.raises(ResnetlabError, match="not a number or infinite"):
+        save(changed, path)
+    assert not path.exists()

@@ -53,8 +53,11 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
     proportion to the crop (Section 3.4); a mean image is subtracted as its mean by channel, for sizes differ.
 
     Raises:
-        ResnetlabError: scales for a protocol that has none, or smaller than the network's crop or impossibly large.
+        ResnetlabError: an unknown name, scales for a protocol that has none, or smaller than the network's crop or
+            impossibly large.
     """
+    if name not in RELATIVE_COST:
+        raise ResnetlabError(f"`protocol={name}`: it must be one of {', '.join(RELATIVE_COST)}")
     if scales and name != "dense":
         raise ResnetlabError(f"`scales` is for `protocol=dense`, not {name}")
     if name == "center":

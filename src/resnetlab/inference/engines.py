@@ -20,7 +20,7 @@ from jaxtyping import Float32, UInt8
 from resnetlab.choices import EngineName, EnginePrecision
 from resnetlab.data.preprocessing import Fit
 from resnetlab.devices import has_fast_bfloat16
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, refuse_below_one
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, read_onnx
@@ -46,31 +46,38 @@ class Engine:
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", _finite(self.run, self.about))
 
+    def __repr__(self) -> str:
+        return f"Engine({self.about}, {len(self.classes)} classes)"
+
 
 def open_engine(
-    source: Model | Path | str,
+    source: Model | os.PathLike[str] | str,
     name: EngineName | None = None,
     *,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     precision: EnginePrecision = "auto",
     threads: int | None = None,
     features: bool = False,
 ) -> Engine:
     """An engine for a model, for what `read_model` reads, or for an ONNX file that `export_onnx` wrote.
 
-    `name` is "torch" by default, or "onnxruntime" for an ONNX file; `threads` are by default all cores. With
-    `features`, `run` gives the input of the last layer in place of the logits; only torch can.
+    `name` is "torch" by default, or "onnxruntime" for an ONNX file. `threads` are by default those that torch is set
+    to; with the engine torch they are set for the whole process. With `features`, `run` gives the input of the last
+    layer in place of the logits; only torch can.
 
     Raises:
         ResnetlabError: the file cannot be read, or the engine is not installed or cannot do what is asked.
     """
     if name is not None and name not in get_args(EngineName):
         raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
+    if precision not in get_args(EnginePrecision):
+        raise ResnetlabError(f"`precision={precision!r}`: it must be one of {', '.join(get_args(EnginePrecision))}")
+    refuse_below_one(threads=threads)
     is_onnx = not isinstance(source, Model) and Path(source).suffix == ".onnx"
     if features and (name not in (None, "torch") or is_onnx):
         what = "this model" if isinstance(source, Model) else source
         raise ResnetlabError(f"{what}: features are for model files and the engine torch")
-    device, threads = device or torch.device("cpu"), threads or os.cpu_count() or 1
+    device, threads = _device(device), threads or torch.get_num_threads()
     if is_onnx:
         assert not isinstance(source, Model)  # noqa: S101 -- for the type checker
         return _of_onnx_file(Path(source), name or "onnxruntime", device, precision, threads)
@@ -89,6 +96,21 @@ def open_engine(
         export_onnx(model, exported)
         run, used = _of_onnx(exported, name, precision, threads, _outputs(model.limit))
     return Engine(run, fit, model.classes, f"{label}, {name}, {used}", model.limit)
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    """
+    Raises:
+        ResnetlabError: no device of torch, or none that it sees here.
+    """
+    if isinstance(device, torch.device):
+        return device
+    try:
+        found = torch.device(device or "cpu")
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ResnetlabError(f"`device={device}`: torch has none here ({str(error).splitlines()[0]})") from None
+    return found
 
 
 def settle(precision: EnginePrecision, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from resnetlab.data.ahead import in_order
 from resnetlab.data.preprocessing import decoding, fitted, is_image, read_image, upright
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, refuse_below_one
 from resnetlab.inference.engines import Engine, open_engine
 from resnetlab.models.modelfile import Model
 
@@ -80,7 +80,7 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def predict(
-    model: Engine | Model | Path | str,
+    model: Engine | Model | os.PathLike[str] | str,
     images: AnyImage | Iterable[AnyImage],
     *,
     top: int = 5,
@@ -89,13 +89,16 @@ def predict(
 ) -> Iterator[Prediction | Unreadable]:
     """The `top` classes of one image or of each of several, in their order; unreadable files do not stop the others.
 
-    `model` is an engine, or what `open_engine` opens with its defaults. Images are files, Pillow images or uint8
-    arrays, prepared as the model wants them and read ahead by `workers` threads. Classes are ranked by logit, of
-    equal logits the lowest number first; probabilities are from 0 to 1.
+    `model` is an engine, or what `open_engine` opens with its defaults. Images are files, a folder of them, Pillow
+    images or uint8 arrays, prepared as the model wants them and read ahead by `workers` threads. Classes are ranked
+    by logit, of equal logits the lowest number first; probabilities are from 0 to 1.
 
     Raises:
-        ResnetlabError: the model cannot be opened, or an array is not the pixels of an image.
+        ResnetlabError: the model cannot be opened, an array is not the pixels of an image, or a folder has no images.
     """
+    refuse_below_one(top=top, batch_size=batch_size, workers=workers)
+    if isinstance(images, Path | str) and Path(images).is_dir():
+        images = find_images([Path(images)])
     engine = model if isinstance(model, Engine) else open_engine(model)
     several: Iterable[AnyImage] = [images] if is_single(images) else images  # type: ignore[list-item, assignment]
     return _predictions(engine, score(engine, map(_source, several), batch_size, workers), top)

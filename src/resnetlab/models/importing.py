@@ -1,5 +1,6 @@
 """Other people's weights as models: recognised, converted, verified, with the preprocessing and classes they need."""
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def read_model(path: Path | str) -> Model:
+def read_model(path: os.PathLike[str] | str) -> Model:
     """The model in a model file or run folder of ours, or in other people's weights as `import_weights` reads them.
 
     Raises:

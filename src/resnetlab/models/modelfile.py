@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ MEAN, STD = "preprocessing.mean", "preprocessing.std"
 KNOWN = "trust.known"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A network with what it takes to use it: what is done to pixels before, and the classes' names in order.
 
@@ -45,7 +45,7 @@ class Model:
     network: ResNet
     preprocessing: Preprocessing
     classes: tuple[str, ...]
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
     trust: Trust | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +57,28 @@ class Model:
             raise ResnetlabError(f"features of {known.shape[1]} numbers for a network whose last layer takes {taken}")
         if channels != row.in_channels:
             raise ResnetlabError(f"the preprocessing is for {channels} channels, the network for {row.in_channels}")
+        if channels != self.fit.image_shape[0]:
+            mode = "L" if channels == 1 else "RGB"
+            raise ResnetlabError(
+                f"the mean is for {channels} channels, and images are read as {self.fit.mode}: give `mode={mode!r}`"
+            )
+
+    def __repr__(self) -> str:
+        return f"Model({self.architecture}, {len(self.classes)} classes, {self.origin})"
+
+    def with_classes(self, classes: Sequence[str]) -> "Model":
+        """The same for other classes, to be trained: a copy of the network with a new last layer, untrained.
+
+        Raises:
+            ResnetlabError: names of classes that cannot be.
+        """
+        names = tuple(map(str, classes))
+        check_names(names, Path("classes"))
+        network = ResNet(replace(self.architecture, num_classes=len(names)))
+        kept = {name: value for name, value in self.network.state_dict().items() if not name.startswith("fc.")}
+        network.load_state_dict(kept, strict=False)
+        provenance = {"started_from": self.provenance}
+        return Model(network.train(self.network.training), self.preprocessing, names, provenance)
 
     @property
     def temperature(self) -> float:
@@ -110,6 +132,8 @@ def origin_of(provenance: Mapping[str, Any]) -> str:
     if recipe := provenance.get("recipe"):
         which = "best on validation" if recipe.get("keep") == "best" else "last iteration"
         return f"trained by recipe {recipe['name']}, seed {provenance['seed']}, {which}"
+    if started := provenance.get("started_from"):
+        return f"trained further; {origin_of(started)} before"
     return "of unstated origin"
 
 
@@ -128,8 +152,18 @@ class Stored:
 
 
 def save(model: Model, path: Path | str) -> None:
-    """Write the model as safetensors with JSON metadata, whole or not at all."""
+    """Write the model as safetensors with JSON metadata, whole or not at all.
+
+    Raises:
+        ResnetlabError: a weight is not finite, or the network is no longer that of its architecture, e.g. because its
+            last layer was replaced.
+    """
     row, tensors = model.network.architecture, model.network.state_dict()
+    try:
+        fit(tensors, row)
+    except ResnetlabError as error:
+        hint = ". For other classes use Model.with_classes" if "shape" in str(error) else ""
+        raise ResnetlabError(f"the network could not be read again: {error}{hint}") from None
     stored = Stored(row, model.preprocessing, model.classes, model.provenance, tensors, trust=model.trust)
     write(stored, Path(path))
 

@@ -93,13 +93,13 @@ def of_digest(sha256: str) -> Published | None:
     return next((each for each in PUBLISHED if sha256.startswith(each.digest.partition(":")[2])), None)
 
 
-def located(source: Path | str) -> Path:
+def located(source: os.PathLike[str] | str) -> Path:
     """The path of a model: itself if there is something, else that of published weights, downloaded if need be.
 
     Raises:
         ResnetlabError: an unknown name of a known owner, or weights that are neither here nor can be downloaded.
     """
-    path, name = Path(source), str(source)
+    path, name = Path(source), os.fspath(source)
     if path.exists():
         return path
     if known := published(name):

@@ -114,6 +114,7 @@ OPTIONS = {  # the words of the grammar: an Architecture's field and its value; 
 }
 
 
+CIFAR_NAME = r"cifar_(plain|resnet)([1-9][0-9]{0,3})"
 HYPHENED = re.compile(r"^((?:cifar_)?(?:resnet|plain|vgg))-(?=\d)", re.IGNORECASE)
 
 
@@ -161,8 +162,10 @@ def architecture(name: str) -> Architecture:
         return Architecture(name, "imagenet", block, blocks, shortcut, num_classes=1000)
     if name in BASELINES:
         return Architecture(name, "vgg", BASELINES[name], (2, 2, 3, 3, 3), "none", num_classes=1000)
-    if not (match := re.fullmatch(r"cifar_(plain|resnet)([1-9][0-9]{0,3})", name)):
-        raise ResnetlabError(f"unknown network {name!r}: {near_matches(name, NAMES)}")
+    if not (match := re.fullmatch(CIFAR_NAME, name)):
+        for_cifar = f"cifar_{name}"
+        near = f"did you mean {for_cifar}?" if re.fullmatch(CIFAR_NAME, for_cifar) else near_matches(name, NAMES)
+        raise ResnetlabError(f"unknown network {name!r}: {near}")
     n, remainder = divmod(int(match[2]) - 2, 6)
     if n < 1 or remainder:
         below = 6 * max(n, 1) + 2
@@ -180,13 +183,21 @@ def with_options(
     zero_channels: ZeroChannels | None = None,
     max_pool: MaxPool | None = None,
     narrow: int | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
 ) -> Architecture:
     """The row with other options; those that are None stay as they are.
 
     Raises:
-        ResnetlabError: a plain network with a shortcut, a residual one without, an option that has no effect on this
-            network, or widths that cannot be divided so.
+        ResnetlabError: a value that an option does not take, a plain network with a shortcut, a residual one without,
+            an option that has no effect on this network, or widths that cannot be divided so.
     """
+    given = {"shortcut": shortcut, "version": version, "zero_channels": zero_channels, "max_pool": max_pool}
+    numbers = {"narrow": narrow, "num_classes": num_classes, "in_channels": in_channels}
+    types = get_type_hints(Architecture)
+    for name, value in {**given, **numbers}.items():
+        if value is not None and (expected := _misfit(types[name], value)):
+            raise ResnetlabError(f"`{name}={value!r}`: it must be {expected}")
     shortcut = shortcut or row.shortcut
     if (shortcut == "none") == row.is_residual:
         other = row.name.replace("resnet", "plain") if shortcut == "none" else row.name.replace("plain", "resnet")
@@ -203,7 +214,9 @@ def with_options(
         version=version or row.version,
         zero_channels=zero_channels or row.zero_channels,
         max_pool=max_pool or row.max_pool,
-        narrow=row.narrow if narrow is None else narrow,
+        narrow=narrow or row.narrow,
+        num_classes=num_classes or row.num_classes,
+        in_channels=in_channels or row.in_channels,
     )
     _check_narrow(changed)
     return changed
@@ -287,6 +300,13 @@ def _check_narrow(row: Architecture) -> None:
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """A field's value from JSON, if it is one that the field may have."""
+    if expected := _misfit(kind, value):
+        raise ResnetlabError(f"the architecture's field {name!r} is {value!r}; expected {expected}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _misfit(kind: Any, value: Any) -> str:
+    """What a field of this type may be, if the value is something else; otherwise empty."""
     if choices := get_args(kind) if kind not in (int, str, tuple[int, ...]) else ():
         fits, expected = isinstance(value, str) and value in choices, " or ".join(choices)
     elif kind is str:
@@ -295,7 +315,5 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
         fits, expected = type(value) is int and value > 0, "a whole number above 0"
     else:
         fits = isinstance(value, list | tuple) and bool(value) and all(type(k) is int and k > 0 for k in value)
-        value, expected = tuple(value) if fits else value, "a list of whole numbers above 0"
-    if not fits:
-        raise ResnetlabError(f"the architecture's field {name!r} is {value!r}; expected {expected}")
-    return value
+        expected = "a list of whole numbers above 0"
+    return "" if fits else expected

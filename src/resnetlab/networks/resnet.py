@@ -4,8 +4,6 @@ A network is a row of the architecture table (`Architecture`) and one module tha
 State-dict names are torchvision's, so its weights load as they are.
 """
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,10 +34,18 @@ def build(
     Raises:
         ResnetlabError: see `parse`.
     """
-    row = parse(
-        name, shortcut=shortcut, version=version, zero_channels=zero_channels, max_pool=max_pool, narrow=narrow
+    return ResNet(
+        parse(
+            name,
+            shortcut=shortcut,
+            version=version,
+            zero_channels=zero_channels,
+            max_pool=max_pool,
+            narrow=narrow,
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
     )
-    return ResNet(replace(row, num_classes=num_classes or row.num_classes, in_channels=in_channels))
 
 
 def fresh(row: Architecture, seed: int) -> "ResNet":
