@@ -15,6 +15,7 @@ from resnetlab.errors import ResnetlabError
 from resnetlab.evaluation.answers import ranked
 from resnetlab.inference.engines import Engine, open_engine
 from resnetlab.inference.predict import Prediction, Unreadable, find_images, predict
+from resnetlab.models.modelfile import save
 
 
 def test_images_are_found_by_name_at_any_depth(pictures: Path) -> None:
@@ -160,3 +161,13 @@ def test_ties_are_ranked_as_in_evaluation(logits: list[list[float]]) -> None:
     found = [prediction.classes for prediction in predict(engine, images)]
     expected = ranked(torch.from_numpy(rows), 5)
     assert found == [tuple(classes[k] for k in row) for row in expected]
+
+
+def test_answers_that_are_no_numbers(small, tmp_path: Path) -> None:
+    model = small()
+    with torch.no_grad():
+        model.network.fc.weight.fill_(3e38)  # finite, as every weight in a file is
+    save(model, tmp_path / "vast.safetensors")
+    for source, said in ((tmp_path / "vast.safetensors", "vast.safetensors: answers"), (model, "ResNet-8, torch, ")):
+        with pytest.raises(ResnetlabError, match=rf"{said}.*are not finite"):
+            list(predict(source, np.zeros((16, 16, 3), np.uint8)))

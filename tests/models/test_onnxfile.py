@@ -45,6 +45,7 @@ def test_the_file_says_all_of_it(model: Model, exported: tuple[Path, float]) -> 
     assert header["classes"] == ["ä", "b", "c"]
     assert header["preprocessing"]["crop"] == [12, 16]
     assert header["provenance"] == model.provenance
+    assert b"resnetlab/networks" not in path.read_bytes()  # paths of the machine
     said = read_onnx(path)
     assert (said.fit, said.classes, said.precision) == (model.preprocessing.fit, model.classes, "float32")
     assert [path.name for path in path.parent.iterdir()] == ["m.onnx"]
@@ -121,3 +122,15 @@ def test_a_file_that_was_changed_is_refused(exported: tuple[Path, float], tmp_pa
     proto.metadata_props.extend(kept)
     onnx.save(proto, path)
     assert read_onnx(path).classes == ("ä", "b", "c")
+
+
+def test_a_network_that_is_being_trained(model: Model, tmp_path: Path) -> None:
+    """Its file is that of evaluation; mode and statistics stay."""
+    before = model.network.bn1.running_mean.clone()
+    model.network.train()
+    try:
+        assert export_onnx(model, tmp_path / "m.onnx") < 1e-5
+        assert model.network.training
+    finally:
+        model.network.eval()
+    assert torch.equal(model.network.bn1.running_mean, before)

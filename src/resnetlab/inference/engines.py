@@ -42,9 +42,11 @@ class Engine:
     classes: tuple[str, ...]
     about: str
     limit: float | None = None
+    source: str = ""
+    """The file of the model, if it is one, for errors."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "run", _finite(self.run, self.about))
+        object.__setattr__(self, "run", _finite(self.run, self.source or self.about))
 
     def __repr__(self) -> str:
         return f"Engine({self.about}, {len(self.classes)} classes)"
@@ -82,12 +84,14 @@ def open_engine(
         assert not isinstance(source, Model)  # noqa: S101 -- for the type checker
         return _of_onnx_file(Path(source), name or "onnxruntime", device, precision, threads)
     model = source if isinstance(source, Model) else read_model(source)
+    named = "" if isinstance(source, Model) else os.fspath(source)
     label, fit = model.network.architecture.label, model.preprocessing.fit
     if name in (None, "torch"):
         settled = settle(precision, device)
         torch.set_num_threads(threads)
         run = torch_engine(model, device, settled, features)
-        return Engine(run, fit, model.classes, f"{label}, torch, {settled}", None if features else model.limit)
+        limit = None if features else model.limit
+        return Engine(run, fit, model.classes, f"{label}, torch, {settled}", limit, named)
     assert name is not None  # noqa: S101 -- for the type checker
     _runtime(name)  # miss it, and refuse the rest, before the export
     _check(name, device, precision)
@@ -95,7 +99,7 @@ def open_engine(
         exported = Path(folder) / "model.onnx"
         export_onnx(model, exported)
         run, used = _of_onnx(exported, name, precision, threads, _outputs(model.limit))
-    return Engine(run, fit, model.classes, f"{label}, {name}, {used}", model.limit)
+    return Engine(run, fit, model.classes, f"{label}, {name}, {used}", model.limit, named)
 
 
 def _device(device: torch.device | str | None) -> torch.device:
@@ -155,7 +159,8 @@ def _of_onnx_file(
     _check(name, device, precision)
     run, used = _of_onnx(path, name, precision, threads, _outputs(said.limit))
     about = said.precision if said.precision != "float32" else used
-    return Engine(run, said.fit, said.classes, f"{said.architecture.label}, {name}, {about}", said.limit)
+    about = f"{said.architecture.label}, {name}, {about}"
+    return Engine(run, said.fit, said.classes, about, said.limit, str(path))
 
 
 def _check(name: EngineName, device: torch.device, precision: EnginePrecision) -> None:

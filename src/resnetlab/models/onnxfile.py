@@ -25,6 +25,7 @@ from resnetlab.models.modelfile import FORMAT, Model, origin_of
 from resnetlab.models.trust import Calibrated
 from resnetlab.networks.architecture import Architecture, from_fields
 from resnetlab.networks.inference import fold_batch_norm
+from resnetlab.networks.modes import modes_kept
 
 INPUT, OUTPUT, DISTANCE = "pixels", "logits", "distance"
 CHECKED_BATCHES = (1, 3)
@@ -102,6 +103,8 @@ def export_onnx(model: Model, path: Path) -> float:
         )
     assert program is not None  # noqa: S101 -- for the type checker
     proto = program.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.functions):
+        del part.metadata_props[:]  # where in the source each comes from, with the paths of this machine
     _set_metadata(proto, model, "float32")
     with replacing(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString()))
@@ -229,8 +232,8 @@ def largest_difference(model: Model, run: Callable[[np.ndarray], np.ndarray]) ->
     worst = 0.0
     for batch in CHECKED_BATCHES:
         pixels = torch.randint(0, 256, (batch, *model.fit.crop, len(model.preprocessing.std)), dtype=torch.uint8)
-        with torch.no_grad():
-            ours = model.network(model.preprocessing(pixels)) / model.temperature
+        with torch.no_grad(), modes_kept(model.network):
+            ours = model.network.eval()(model.preprocessing(pixels)) / model.temperature
         theirs = torch.from_numpy(run(pixels.numpy()))
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
     return worst
