@@ -1,6 +1,7 @@
 """Exported models are tested as they will be deployed; a schedule that has ended is not continued silently."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,8 @@ def test_what_an_onnx_file_cannot_do(
 def test_a_program_of_torch_export(command: Command, model: Model, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("export", "m.safetensors", "--to", "torchexport") == 0
     assert 'm.pt2: for torch.export.load("m.pt2").module()' in capsys.readouterr().out
+    with zipfile.ZipFile("m.pt2") as archive:
+        assert not any(b"resnetlab/networks" in archive.read(name) for name in archive.namelist())  # of this machine
     said = {"resnetlab.json": ""}
     program = torch.export.load("m.pt2", extra_files=said).module()
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))

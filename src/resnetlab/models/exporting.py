@@ -85,6 +85,8 @@ def export_program(model: Model, path: Path) -> float:
     batch = torch.export.Dim("batch")
     with quietly():
         program = torch.export.export(Deployed(model).eval(), (pixels,), dynamic_shapes=({0: batch},))
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # which has paths of this machine
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
                 torch.export.save(program, file, extra_files={"resnetlab.json": json.dumps(header_of(model))})
