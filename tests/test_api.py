@@ -116,6 +116,8 @@ def test_errors_are_those_of_the_command(
 
 
 def test_a_run_that_is_none(command: Command, tmp_path: Path) -> None:
-    with pytest.raises(resnetlab.ResnetlabError, match="nothing has no finished run"):
+    with pytest.raises(resnetlab.ResnetlabError, match="nothing does not exist"):
         resnetlab.Run("nothing")
+    with pytest.raises(resnetlab.ResnetlabError, match="has no finished run"):
+        resnetlab.Run(tmp_path)
     assert read_result(tmp_path) is None

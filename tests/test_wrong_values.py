@@ -33,6 +33,9 @@ CALLS = {
     'resnetlab.evaluate(model, "x", device="gpu")': "`device='gpu'`: it must be one of auto, cpu, cuda, mps",
     'resnetlab.evaluate(model, "x", workers=0)': "`workers=0`: it must be a whole number of at least 1",
     'resnetlab.train("digits", network=model)': "`network=Model(resnet18-narrow8, 3 classes, of unstated origin)`",
+    'resnetlab.train("digits", folds=5)': "train has no option 'folds': only the command line has it",
+    'resnetlab.train("digits", learning_rate=1)': "train has no option 'learning_rate': it is `lr`",
+    'resnetlab.Run("nowhere")': "nowhere does not exist",
     'resnetlab.train("digits", compile="maybe")': "`compile='maybe'`: it must be one of auto, yes, no",
     "resnetlab.Model(grey, resnetlab.Preprocessing.by_channel(fit, (0.5,), (0.2,)), names)": "give `mode='L'`",
 }

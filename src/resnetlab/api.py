@@ -74,6 +74,11 @@ RECIPE = {"recipe": "name", "lr": "learning_rate"} | {
 """Options of the recipe, and their fields in `RecipeOptions`."""
 
 
+ELSEWHERE = dict.fromkeys(("folds", "task", "detector", "tensorboard"), "only the command line has it")
+ELSEWHERE |= {"learning_rate": "it is `lr`", "pretrained": 'give `from_="scratch"` or the name of weights'}
+"""What is said of options that have another place or name."""
+
+
 def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOptions]) -> "Run":
     """Train a classifier, as `resnetlab train` does, and return the finished run.
 
@@ -86,9 +91,8 @@ def train(data: Path | str, *, progress: bool = True, **options: Unpack[TrainOpt
         Interrupted: on Ctrl-C, after the run was saved.
     """
     if unknown := sorted(options.keys() - TrainOptions.__annotations__.keys()):
-        raise ResnetlabError(
-            f"train has no option {unknown[0]!r}: {near_matches(unknown[0], TrainOptions.__annotations__)}"
-        )
+        hint = ELSEWHERE.get(unknown[0]) or near_matches(unknown[0], TrainOptions.__annotations__)
+        raise ResnetlabError(f"train has no option {unknown[0]!r}: {hint}")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     hints = get_type_hints(TrainOptions)
     for name, value in given.items():
@@ -205,7 +209,8 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if (result := read_result(self.folder)) is None:
-            raise ResnetlabError(f"{folder} has no finished run; train again with the same options to finish it")
+            what = "has no finished run; train again with the same options to finish it"
+            raise ResnetlabError(f"{folder} {what if self.folder.exists() else 'does not exist'}")
         if (task := task_of(self.folder)) != CLASSIFICATION:
             raise ResnetlabError(f"{folder} is a run of {task}; use the commands `evaluate` and `detect`")
         self.result = result
