@@ -163,8 +163,9 @@ def architecture(name: str) -> Architecture:
     if name in BASELINES:
         return Architecture(name, "vgg", BASELINES[name], (2, 2, 3, 3, 3), "none", num_classes=1000)
     if not (match := re.fullmatch(CIFAR_NAME, name)):
-        for_cifar = f"cifar_{name}"
-        near = f"did you mean {for_cifar}?" if re.fullmatch(CIFAR_NAME, for_cifar) else near_matches(name, NAMES)
+        known = re.fullmatch(CIFAR_NAME, f"cifar_{name}")
+        is_depth = known is not None and int(known[2]) % 6 == 2
+        near = f"did you mean cifar_{name}?" if is_depth else near_matches(name, NAMES)
         raise ResnetlabError(f"unknown network {name!r}: {near}")
     n, remainder = divmod(int(match[2]) - 2, 6)
     if n < 1 or remainder:
