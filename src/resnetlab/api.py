@@ -12,7 +12,7 @@ from rich.console import Console
 from resnetlab.choices import VERSIONS, DeviceName, Kernels, OnBad, ProtocolName, SplitName, StrideOn, Switch
 from resnetlab.cli.common import at_least_one, console, watched
 from resnetlab.cli.terminal import Monitor
-from resnetlab.errors import ResnetlabError, near_matches, refuse_below_one
+from resnetlab.errors import ResnetlabError, near_matches, refuse_below_one, refuse_other_words, shortened
 from resnetlab.evaluation.answers import Answers
 from resnetlab.evaluation.certainty import Interval, error_in_words, interval_of_error
 from resnetlab.evaluation.evaluate import evaluate as scores_of
@@ -187,19 +187,15 @@ def evaluate(
     Raises:
         ResnetlabError: the model or data cannot be read or do not fit each other.
     """
-    for name, value, kind in (
-        ("protocol", protocol, ProtocolName),
-        ("split", split or "test", SplitName),
-        ("on_bad", on_bad, OnBad),
-        ("device", device, DeviceName),
-    ):
-        _check(name, value, kind)
+    refuse_other_words("split", split or "test", get_args(SplitName))
+    refuse_other_words("on_bad", on_bad, get_args(OnBad))
+    refuse_other_words("device", device, get_args(DeviceName))
     refuse_below_one(workers=workers)
     tested = model if isinstance(model, Model) else read_model(model)
+    way = protocol_named(protocol, tested.fit)
     images = images_for(tested, str(data), Path(data_dir), split, on_bad, workers)
     watch = (lambda items: watched(items, "evaluating", len(images))) if progress else iter
     about = {"model": tested.origin if isinstance(model, Model) else Path(model).name}
-    way = protocol_named(protocol, tested.fit)
     return Evaluation(scores_of(tested, images, way, choose_device(device), watch=watch, about=about)[0])
 
 
@@ -280,7 +276,7 @@ class Run:
             ResnetlabError: a single image cannot be read, or an array is not the pixels of an image.
         """
         found = list(predict(self.folder, images, top=top))
-        if not is_single(images) or (isinstance(images, Path | str) and Path(images).is_dir()):
+        if not is_single(images):
             return found
         (only,) = found
         if isinstance(only, Unreadable):
@@ -294,18 +290,14 @@ def _check(name: str, value: object, kind: Any) -> None:
         ResnetlabError: a value that the option does not take.
     """
     if get_origin(kind) is Literal:
-        if not isinstance(value, str) or value not in get_args(kind):
-            raise ResnetlabError(f"`{name}={_short(value)}`: it must be one of {', '.join(map(str, get_args(kind)))}")
+        refuse_other_words(name, value, get_args(kind))
         return
     kinds = get_args(kind) or (kind,) if get_origin(kind) is not dict else (dict,)
     numbers = (int, float) if float in kinds else kinds
     if isinstance(value, bool) or not isinstance(value, numbers):
-        raise ResnetlabError(f"`{name}={_short(value)}`: it must be {' or '.join(each.__name__ for each in kinds)}")
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) < 80 else f"{type(value).__name__} object"
+        raise ResnetlabError(
+            f"`{name}={shortened(value)}`: it must be {' or '.join(each.__name__ for each in kinds)}"
+        )
 
 
 def _path(place: Path | str | None) -> Path | None:

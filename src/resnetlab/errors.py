@@ -43,6 +43,23 @@ def refuse_below_one(**counts: object) -> None:
             raise ResnetlabError(f"`{name}={value!r}`: it must be a whole number of at least 1")
 
 
+def refuse_other_words(name: str, value: object, words: Iterable[str]) -> None:
+    """Refuse what is none of an option's words.
+
+    Raises:
+        ResnetlabError: names the option and its words.
+    """
+    known = list(words)
+    if not isinstance(value, str) or value not in known:
+        raise ResnetlabError(f"`{name}={shortened(value)}`: it must be one of {', '.join(known)}")
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, if that is short; otherwise its type."""
+    shown = repr(value)
+    return shown if len(shown) < 80 else f"{type(value).__name__} object"
+
+
 def printable(text: str) -> str:
     """One line without control characters and half of a character, which a terminal obeys or cannot show."""
     return "".join(c.encode("unicode_escape").decode() if _obeyed(c) else c for c in text)

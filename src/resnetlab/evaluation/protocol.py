@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resnetlab.choices import ProtocolName
 from resnetlab.data.preprocessing import LONGEST_SIDE, Fit, Preprocessing, Size
-from resnetlab.errors import ResnetlabError
+from resnetlab.errors import ResnetlabError, refuse_other_words
 from resnetlab.evaluation.views import SCALES, Scores, all_views, fully_convolutional, ten_crops
 from resnetlab.networks.resnet import ResNet
 
@@ -56,8 +56,7 @@ def protocol(name: ProtocolName, fit: Fit, scales: tuple[int, ...] = ()) -> Prot
         ResnetlabError: an unknown name, scales for a protocol that has none, or smaller than the network's crop or
             impossibly large.
     """
-    if name not in RELATIVE_COST:
-        raise ResnetlabError(f"`protocol={name}`: it must be one of {', '.join(RELATIVE_COST)}")
+    refuse_other_words("protocol", name, RELATIVE_COST)
     if scales and name != "dense":
         raise ResnetlabError(f"`scales` is for `protocol=dense`, not {name}")
     if name == "center":

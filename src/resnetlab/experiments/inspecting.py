@@ -1,7 +1,7 @@
 """Measure the networks of finished runs, and keep the measurements in the run folders."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -44,15 +44,14 @@ def inspected(
         ResnetlabError: the data of a run is gone or has changed, or it does not suit the study.
     """
     load_once = functools.cache(DataSource.load)
-    threads = functools.cache(lambda: _set_threads(options, listener))
     return [
-        replace(run, measured=_measured(experiment, folder, run, load_once, options, listener, replays, threads))
+        replace(run, measured=_measured(experiment, folder, run, load_once, options, listener, replays))
         for folder, run in runs.items()
     ]
 
 
 def _set_threads(options: Options, listener: Listener) -> None:
-    """The threads that are asked for; by default one if other processes keep the cores busy."""
+    """The threads that are asked for; by default one, from then on, if other processes keep the cores busy."""
     if options.settings.threads:
         torch.set_num_threads(options.settings.threads)
     elif crowded(options.settings):
@@ -68,7 +67,6 @@ def _measured(
     options: Options,
     listener: Listener,
     replays: bool,
-    set_threads: Callable[[], None],
 ) -> Line:
     """What the experiment measures on one network, or measured on it before."""
     inspection = experiment.inspection
@@ -84,7 +82,7 @@ def _measured(
     def watch(items: Sequence[T]) -> Iterable[T]:
         return listener.watched(items, what, len(items))
 
-    set_threads()
+    _set_threads(options, listener)
     listener.say(f"measuring {experiment.name} on {run.architecture.title}, seed {run.seed}")
     read = inspection.subject
     subject = subject_of(folder, load, options, shares) if read is None else read(folder, options)

@@ -20,7 +20,7 @@ from jaxtyping import Float32, UInt8
 from resnetlab.choices import EngineName, EnginePrecision
 from resnetlab.data.preprocessing import Fit
 from resnetlab.devices import has_fast_bfloat16
-from resnetlab.errors import ResnetlabError, refuse_below_one
+from resnetlab.errors import ResnetlabError, refuse_below_one, refuse_other_words
 from resnetlab.models.importing import read_model
 from resnetlab.models.modelfile import Model
 from resnetlab.models.onnxfile import DISTANCE, INPUT, OUTPUT, export_onnx, read_onnx
@@ -72,8 +72,7 @@ def open_engine(
     """
     if name is not None and name not in get_args(EngineName):
         raise ResnetlabError(f"unknown engine {name!r}; there are {', '.join(get_args(EngineName))}")
-    if precision not in get_args(EnginePrecision):
-        raise ResnetlabError(f"`precision={precision!r}`: it must be one of {', '.join(get_args(EnginePrecision))}")
+    refuse_other_words("precision", precision, get_args(EnginePrecision))
     refuse_below_one(threads=threads)
     is_onnx = not isinstance(source, Model) and Path(source).suffix == ".onnx"
     if features and (name not in (None, "torch") or is_onnx):

@@ -97,16 +97,20 @@ def predict(
         ResnetlabError: the model cannot be opened, an array is not the pixels of an image, or a folder has no images.
     """
     refuse_below_one(top=top, batch_size=batch_size, workers=workers)
-    if isinstance(images, Path | str) and Path(images).is_dir():
-        images = find_images([Path(images)])
     engine = model if isinstance(model, Engine) else open_engine(model)
-    several: Iterable[AnyImage] = [images] if is_single(images) else images  # type: ignore[list-item, assignment]
+    if is_single(images):
+        images = [images]  # type: ignore[list-item]
+    elif isinstance(images, Path | str):
+        images = find_images([Path(images)])
+    several: Iterable[AnyImage] = images  # type: ignore[assignment]
     return _predictions(engine, score(engine, map(_source, several), batch_size, workers), top)
 
 
 def is_single(images: object) -> bool:
-    """Whether it is one image, and not several."""
-    return isinstance(images, Path | str | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    """Whether it is one image, and not several or a folder of them."""
+    if isinstance(images, Path | str):
+        return not Path(images).is_dir()
+    return isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
 
 
 def score(

@@ -17,7 +17,7 @@ from resnetlab.models import tensorfile
 from resnetlab.models.recognise import Weights, fit
 from resnetlab.models.trust import Trust
 from resnetlab.networks.architecture import Architecture, from_fields
-from resnetlab.networks.resnet import ResNet
+from resnetlab.networks.resnet import ResNet, copy_weights
 
 FORMAT = 1
 HEADER = "resnetlab"
@@ -75,8 +75,7 @@ class Model:
         names = tuple(map(str, classes))
         check_names(names, Path("classes"))
         network = ResNet(replace(self.architecture, num_classes=len(names)))
-        kept = {name: value for name, value in self.network.state_dict().items() if not name.startswith("fc.")}
-        network.load_state_dict(kept, strict=False)
+        copy_weights(self.network, network, last_layer=False)
         provenance = {"started_from": self.provenance}
         return Model(network.train(self.network.training), self.preprocessing, names, provenance)
 

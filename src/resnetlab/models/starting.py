@@ -13,7 +13,7 @@ from resnetlab.models.importing import read_model, weights_file
 from resnetlab.models.modelfile import CLASSIFICATION, Model, Stored, read, task_of
 from resnetlab.models.tensors import read_tensors
 from resnetlab.networks.architecture import Architecture, architecture
-from resnetlab.networks.resnet import ResNet
+from resnetlab.networks.resnet import ResNet, copy_weights
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,7 @@ def take_over(model: Model, network: ResNet, outputs: tuple[str, ...], source: P
         ResnetlabError: the model has another architecture.
     """
     refuse_another(model.network.architecture, network.architecture, source)
-    weights = model.network.state_dict()
-    if model.classes != outputs:
-        initial = network.state_dict()
-        weights |= {key: initial[key] for key in initial if key.startswith("fc.")}
-    network.load_state_dict(weights)
+    copy_weights(model.network, network, last_layer=model.classes == outputs)
 
 
 def refuse_another(found: Architecture, wanted: Architecture, source: Path) -> None:

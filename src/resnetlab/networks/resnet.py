@@ -54,6 +54,14 @@ def fresh(row: Architecture, seed: int) -> "ResNet":
     return ResNet(row)
 
 
+def copy_weights(source: "ResNet", target: "ResNet", *, last_layer: bool) -> None:
+    """Copy the weights of one network into another of the same blocks, with its last layer or without."""
+    weights = source.state_dict()
+    if not last_layer:
+        weights |= {name: value for name, value in target.state_dict().items() if name.startswith("fc.")}
+    target.load_state_dict(weights)
+
+
 class ResNet(nn.Module):
     """A network of the paper, plain or residual, on ImageNet (Table 1) or CIFAR (Section 4.2).
 
